@@ -1,0 +1,71 @@
+// Engine: runs requests over one model: continuous batching on paged KV.
+//
+// One thread owns the step loop (schedule, forward, sample); every public method may be called
+// from any thread. A request's events arrive on the engine's thread. The engine never reads
+// disks: whoever submits has loaded the chunks' KV into blocks beforehand.
+// Life cycle: Create starts the thread; the destructor cancels what runs and joins.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "engine/request.h"
+#include "kernels/core/backend.h"
+#include "kernels/core/status.h"
+
+namespace kvasir {
+
+struct EngineOptions {
+  // Bytes of the KV pool. One block holds 16 tokens of all layers.
+  size_t pool_bytes = size_t{256} << 20;
+  // Pool element type: kBF16, or kF32 for exactness gates.
+  DType kv_dtype = DType::kBF16;
+  // Rows a step at most: prefill is cut into slices of this many rows less the decodes beside it.
+  int32_t step_rows = 512;
+  // Sequences that run at once; more wait.
+  int32_t max_sequences = 64;
+  // Requests that wait at most; more are kResourceExhausted.
+  int32_t max_waiting = 256;
+  // Longest context, prompt and answer; 0 = the model's own.
+  int32_t max_context = 0;
+};
+
+struct EngineStats {
+  int32_t running = 0, waiting = 0;
+  int32_t blocks_total = 0, blocks_free = 0;
+  uint64_t steps = 0, rows = 0, tokens_generated = 0, requests_finished = 0;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Create(std::shared_ptr<const Model> model,
+                                                std::shared_ptr<Backend> backend,
+                                                const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  // kInvalidArgument: empty prompt, nothing to compute, longer than the context or the whole pool
+  // (both numbers named), bad sampling values; kResourceExhausted: the queue is full.
+  virtual Result<RequestId> Submit(Request request) = 0;
+  // Takes effect before the next step; the request's sink still gets its finish event.
+  virtual void Cancel(RequestId id) = 0;
+
+  // Copies a chunk's KV, one KvLayerPlanes a layer, into fresh pool blocks, on the caller's
+  // thread. kResourceExhausted when the pool has no room even after the reclaimer ran.
+  virtual Result<std::shared_ptr<const KvBlocks>> LoadBlocks(
+      std::span<const KvLayerPlanes> layers) = 0;
+
+  // Asked (from any thread, no engine lock held) to give up at least `blocks` cached blocks by
+  // dropping KvBlocks that nobody uses; returns how many it dropped references to.
+  virtual void SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) = 0;
+
+  virtual const Model& model() const = 0;
+  virtual const EngineOptions& options() const = 0;
+  virtual int32_t max_context() const = 0;
+  virtual EngineStats stats() const = 0;
+};
+
+}  // namespace kvasir

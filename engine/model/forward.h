@@ -1,0 +1,40 @@
+// Forward: one pass of a decoder over the rows of a step, readable from top to bottom like the
+// layer equations; no device test, no mode flag.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "kernels/core/backend.h"
+#include "kernels/core/step_batch.h"
+
+namespace kvasir {
+
+// Activations, grown on demand and kept from step to step. One per engine thread.
+class Workspace {
+ public:
+  explicit Workspace(Backend& backend) : backend_(backend) {}
+  Backend& backend() const { return backend_; }
+  // An fp32 [rows][cols] window of slot `slot` (a small number naming the use); contents undefined.
+  Result<TensorView> Get(size_t slot, int64_t rows, int64_t cols);
+
+ private:
+  Backend& backend_;
+  std::vector<std::unique_ptr<Buffer>> slots_;
+};
+
+// Asks Forward to copy the K (before RoPE) and V of batch rows [row_begin, row_end) to tokens
+// [token_begin, ...) of `capture`.
+struct CaptureRange {
+  KvCapture* capture = nullptr;
+  int32_t row_begin = 0, row_end = 0;
+  int32_t token_begin = 0;
+};
+
+// Writes K and V of all rows into the pool and logits [batch.logit_rows.size()][V] to host memory
+// `logits` (resized).
+Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
+               const std::vector<CaptureRange>& captures, std::vector<float>* logits);
+
+}  // namespace kvasir

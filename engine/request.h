@@ -1,0 +1,65 @@
+// Request: what the engine is asked, and TokenEvent: what it says back.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/sampling_params.h"
+#include "kernels/core/prompt_plan.h"
+#include "kernels/core/status.h"
+
+namespace kvasir {
+
+using RequestId = uint64_t;
+
+enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kError };
+
+struct TokenLogprob {
+  int32_t id = -1;
+  float logprob = 0.0f;  // natural logarithm, after penalties and bias, before temperature
+};
+
+struct RequestTiming {
+  double queued_ms = 0;   // submit to first step
+  double prefill_ms = 0;  // first step to first token
+  double decode_ms = 0;   // first token to last
+};
+
+// One generated token, or the end of the request (token -1, finish set). After the event with
+// `finish` no other follows.
+struct TokenEvent {
+  int32_t token = -1;
+  TokenLogprob logprob;               // if asked for
+  std::vector<TokenLogprob> top;      // if asked for, most likely first
+  FinishReason finish = FinishReason::kNone;
+  Status status;                      // why, for kError and kCancelled
+  RequestTiming timing;               // with finish
+};
+
+struct Request {
+  PromptPlan prompt;
+  SamplingParams sampling;
+  int32_t max_tokens = 256;           // 0 = prefill only: no logits, no tokens
+  std::vector<int32_t> stop_ids;      // end the answer, not emitted; ignored if ignore_eos
+  bool ignore_eos = false;            // benchmarks
+  // Called on the engine's thread: must not block; post to your own executor.
+  std::function<void(const TokenEvent&)> sink;
+
+  // Prefill-only ingestion: K, V of the last segment's computed rows, in order, are copied here.
+  // The engine writes it until the finish event; sized by the engine.
+  std::shared_ptr<KvCapture> capture;
+
+  // Logits of the last prompt row and of every generated step, for eval and gates: called on the
+  // engine's thread with fp32 [V].
+  std::function<void(const std::vector<float>&)> on_logits;
+
+  // After prefill, for prompts of one segment only (exact KV from position 0): the full blocks of
+  // the prompt, so that the caller's prefix index can share them. Called on the engine's thread.
+  std::function<void(std::shared_ptr<const KvBlocks>)> on_prefix;
+};
+
+}  // namespace kvasir

@@ -1,0 +1,163 @@
+// Backend: the seam between the model's forward pass and a device, at operator granularity over
+// whole batches. Implementations: the scalar double-precision reference (tests only), CPU, CUDA.
+//
+// Contract of every operator
+//  - Calls come from one thread at a time, in order; a call returns when its result may be used by
+//    the next call on the same backend (a device backend may queue).
+//  - A row's result depends on that row's inputs and the KV it sees alone, *bit for bit*: never on
+//    the number of rows, their order or the other sequences in the batch (fixed reduction order).
+//  - Shapes, strides and ids are checked by the caller; operators KVASIR_CHECK what would write
+//    out of bounds. Outputs never overlap inputs unless said.
+//  - Memory handed out by Allocate and CreateKvPool belongs to the backend's device; only Upload
+//    and Download cross over.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "kernels/core/kv_layout.h"
+#include "kernels/core/rope.h"
+#include "kernels/core/status.h"
+#include "kernels/core/step_batch.h"
+#include "kernels/core/tensor_view.h"
+
+namespace kvasir {
+
+// Device memory. Owned by whoever holds the pointer; must die before its backend.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  void* data() const { return data_; }
+  float* f32() const { return static_cast<float*>(data_); }
+  size_t bytes() const { return bytes_; }
+
+ protected:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// A weight matrix [N outputs][K inputs] in the form the backend likes best.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  int64_t outputs() const { return outputs_; }  // N
+  int64_t inputs() const { return inputs_; }    // K
+  size_t bytes() const { return bytes_; }       // resident bytes as packed
+
+ protected:
+  int64_t outputs_ = 0, inputs_ = 0;
+  size_t bytes_ = 0;
+};
+
+// KV storage of `blocks` blocks; the order of values inside is the backend's own affair.
+class KvPool {
+ public:
+  virtual ~KvPool() = default;
+  const KvLayout& layout() const { return layout_; }
+  int32_t blocks() const { return blocks_; }
+
+ protected:
+  KvLayout layout_;
+  int32_t blocks_ = 0;
+};
+
+// What Attention needs to know of a batch, worked out once a step and used by every layer: split
+// decisions, cos/sin per (row, segment). Plain host work; the batch must outlive it.
+class AttentionPlan {
+ public:
+  virtual ~AttentionPlan() = default;
+};
+
+enum class NormKind : uint8_t {
+  kRms,    // x * rsqrt(mean(x^2) + eps) * weight
+  kLayer,  // (x - mean) * rsqrt(var + eps) * weight + bias
+};
+
+enum class ActivationKind : uint8_t { kSilu, kGeluTanh, kGeluErf };
+
+struct AttentionArgs {
+  const KvPool* pool = nullptr;
+  int32_t layer = 0;
+  TensorView q;                     // [T][H*D], *not* rotated, after QK-norm
+  float scale = 1.0f;               // on q.k
+  int32_t window = 0;               // 0 = all; else key_position > query_position - window
+  const RopeTable* rope = nullptr;  // null = no positions (embedders)
+  const StepBatch* batch = nullptr;
+  const AttentionPlan* plan = nullptr;  // made by PlanAttention from the same batch
+  TensorView out;                   // [T][H*D]
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;  // "reference", "cpu-avx512", "cpu-avx2", ...
+
+  // ---- memory -------------------------------------------------------------------------------
+  // 64-byte aligned, contents undefined. kResourceExhausted if there is none.
+  virtual Result<std::unique_ptr<Buffer>> Allocate(size_t bytes) = 0;
+  virtual void Upload(const void* host, void* device, size_t bytes) = 0;
+  virtual void Download(const void* device, void* host, size_t bytes) = 0;
+
+  // ---- weights ------------------------------------------------------------------------------
+  // data: row-major [N][K] of `dtype` (GGUF blocks run along K). May be freed afterwards.
+  virtual Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
+                                                     int64_t k) = 0;
+
+  // ---- KV pool ------------------------------------------------------------------------------
+  virtual Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) = 0;
+  // Copies all layers of block `from` to block `to`.
+  virtual void CopyBlock(KvPool& pool, int32_t from, int32_t to) = 0;
+  // Dequantises one layer of a chunk, turns its keys to local positions 0..tokens-1 and scatters
+  // them over block_ids [BlocksFor(tokens)]. rope may be null. Unlike other operators it may be
+  // called from any thread, beside a running step, as long as nobody else uses these blocks.
+  virtual void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                      std::span<const int32_t> block_ids, const RopeTable* rope) = 0;
+  // Copies rows [row_begin, row_end) of k [T][G*D] (before RoPE) and v [T][G*D] to host memory,
+  // [rows][G*D] fp32 each.
+  virtual void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
+                      float* host_k, float* host_v) = 0;
+  // Reads one layer back, for tests and diagnostics: keys as they lie (rotated to local
+  // positions) and values, fp32 [tokens][G*D] each.
+  virtual void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                      int32_t tokens, float* host_k, float* host_v) = 0;
+
+  // ---- step ---------------------------------------------------------------------------------
+  virtual void BeginStep() {}
+  virtual void EndStep() {}
+
+  // out [T][E] = table[token_ids] * scale.
+  virtual void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
+                     const TensorView& out) = 0;
+  // Per row, over consecutive groups of `width` elements (width = E, or D for QK-norm):
+  // x [R][n*width] -> out, which may be x. weight [width]; bias [width] or null.
+  virtual void Norm(NormKind kind, const TensorView& x, int64_t width, const float* weight,
+                    const float* bias, float eps, const TensorView& out) = 0;
+  // out [T][N] = (accumulate ? out : 0) + x [T][K] * w^T + bias [N] (or null).
+  virtual void MatMul(const TensorView& x, const PackedWeight& w, const float* bias,
+                      bool accumulate, const TensorView& out) = 0;
+  // out [T][F] = activation(gate) * up; up.data null = activation(gate). out may be gate.
+  virtual void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
+                        const TensorView& out) = 0;
+  // x [T][E] += y.
+  virtual void Add(const TensorView& x, const TensorView& y) = 0;
+  // out [R][E] = x rows `rows`.
+  virtual void GatherRows(const TensorView& x, std::span<const int32_t> rows,
+                          const TensorView& out) = 0;
+
+  // Turns k [T][G*D] to the batch's local_positions (rope null = not at all) and writes k, v into
+  // the batch's slots of `layer`.
+  virtual void AppendKv(KvPool& pool, int32_t layer, const TensorView& k, const TensorView& v,
+                        const StepBatch& batch, const RopeTable* rope) = 0;
+
+  virtual std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) = 0;
+  // out = softmax(scale * <R(position - base) q, key>) * value over all segments of the row's
+  // sequence under the mask. The keys' own rotation is in the pool already.
+  virtual void Attention(const AttentionArgs& args) = 0;
+};
+
+}  // namespace kvasir

@@ -1,0 +1,91 @@
+// KvLayout: the geometry of a KV pool; KvBlocks: shared ownership of pool blocks; KvLayerPlanes:
+// one layer of a chunk's stored KV, as codecs hand it to Backend::LoadKv.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "kernels/core/dtype.h"
+
+namespace kvasir {
+
+// Slots a block. 16 keys fill one 512-bit register of fp32 scores; a chunk wastes 7.5 slots on
+// average.
+inline constexpr int32_t kBlockTokens = 16;
+
+struct KvLayout {
+  int32_t layers = 0;
+  int32_t kv_heads = 0;   // G
+  int32_t head_dim = 0;   // D
+  DType dtype = DType::kBF16;  // of the pool: kF32 (gates, tests) or kBF16
+
+  int64_t ValuesPerToken() const { return int64_t{2} * layers * kv_heads * head_dim; }
+  size_t BytesPerBlock() const {
+    return static_cast<size_t>(ValuesPerToken() * kBlockTokens) * BytesOf(dtype, 1);
+  }
+  friend bool operator==(const KvLayout&, const KvLayout&) = default;
+};
+
+inline int32_t BlocksFor(int64_t tokens) {
+  return static_cast<int32_t>((tokens + kBlockTokens - 1) / kBlockTokens);
+}
+
+// Ids of pool blocks, one reference on each. The last owner's destructor gives the references
+// back through `release`. Immutable and thread-safe; shared as shared_ptr<const KvBlocks>.
+// `tokens` slots are filled, from slot 0 of the first block on.
+class KvBlocks {
+ public:
+  using Release = std::function<void(const std::vector<int32_t>& ids)>;
+  KvBlocks(std::vector<int32_t> ids, int32_t tokens, Release release)
+      : ids_(std::move(ids)), tokens_(tokens), release_(std::move(release)) {}
+  ~KvBlocks() {
+    if (release_) release_(ids_);
+  }
+  KvBlocks(const KvBlocks&) = delete;
+  KvBlocks& operator=(const KvBlocks&) = delete;
+
+  const std::vector<int32_t>& ids() const { return ids_; }
+  int32_t tokens() const { return tokens_; }
+
+ private:
+  std::vector<int32_t> ids_;
+  int32_t tokens_;
+  Release release_;
+};
+
+// KV of one layer of a chunk, keys *before* RoPE and after QK-norm. Non-owning host memory.
+//   kF32, kF16: k, v [tokens][G][D], scales null.
+//   kI8: k int8 [tokens][G][D], value = k * k_scale[G][D] (per channel, over the closed chunk);
+//        v int8 [tokens][G][D], value = v * v_scale[tokens][G] (per token and head).
+struct KvLayerPlanes {
+  DType dtype = DType::kI8;
+  int32_t tokens = 0;
+  const void* k = nullptr;
+  const float* k_scale = nullptr;
+  const void* v = nullptr;
+  const float* v_scale = nullptr;
+};
+
+// KV of freshly computed rows, captured during a forward pass: what ingestion stores.
+// k, v: fp32 [layers][tokens][G][D], keys before RoPE and after QK-norm.
+struct KvCapture {
+  int32_t layers = 0, tokens = 0, kv_heads = 0, head_dim = 0;
+  std::vector<float> k, v;
+
+  size_t LayerStride() const {
+    return static_cast<size_t>(tokens) * static_cast<size_t>(kv_heads) *
+           static_cast<size_t>(head_dim);
+  }
+  static KvCapture For(const KvLayout& layout, int32_t tokens) {
+    KvCapture capture{layout.layers, tokens, layout.kv_heads, layout.head_dim, {}, {}};
+    capture.k.resize(capture.LayerStride() * static_cast<size_t>(layout.layers));
+    capture.v.resize(capture.k.size());
+    return capture;
+  }
+};
+
+}  // namespace kvasir

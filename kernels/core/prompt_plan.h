@@ -1,0 +1,68 @@
+// PromptPlan: what the cache's Assembler hands to the engine: one prompt as a list of segments,
+// each with the KV that already lies in the pool and the rows that must be computed.
+//
+// Positions: segment s begins at base(s) = sum of the token counts before it; token j of it has
+// position base(s) + j and lies in the pool at *local* position j. Immutable once submitted.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kernels/core/kv_layout.h"
+
+namespace kvasir {
+
+// What a reused token counts as in the accounting.
+enum class ReuseKind : uint8_t { kNone, kPrefix, kFused };
+
+struct SegmentPlan {
+  std::vector<int32_t> token_ids;
+  // KV of the first `blocks->tokens()` tokens (all of a chunk, a leading multiple of kBlockTokens
+  // of an exact prefix); null = none. Shared blocks are never written.
+  std::shared_ptr<const KvBlocks> blocks;
+  ReuseKind reuse = ReuseKind::kNone;
+  // Rows with KV in `blocks` that are computed again all the same (sparse re-prefill), sorted,
+  // unique, local indices < blocks->tokens(). Written into private copies of their blocks.
+  std::vector<int32_t> recompute;
+
+  int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
+  int32_t reused() const { return blocks ? blocks->tokens() : 0; }
+};
+
+// The last segment must hold at least one row to compute: the last prompt token, whose logits
+// start the answer. Generated tokens continue the last segment.
+struct PromptPlan {
+  std::vector<SegmentPlan> segments;
+};
+
+// Exact accounting of a prompt: requested = prefix + fused + recomputed + computed.
+struct PromptAccount {
+  int64_t requested = 0;   // all prompt tokens
+  int64_t prefix = 0;      // reused from an exact prefix
+  int64_t fused = 0;       // reused from chunk KV and left as it was
+  int64_t recomputed = 0;  // had KV, computed again by the policy
+  int64_t computed = 0;    // had no KV
+  double ChargedFraction() const {
+    return requested == 0 ? 0.0
+                          : static_cast<double>(recomputed + computed) /
+                                static_cast<double>(requested);
+  }
+};
+
+inline PromptAccount AccountOf(const PromptPlan& plan) {
+  PromptAccount account;
+  for (const SegmentPlan& segment : plan.segments) {
+    const auto recomputed = static_cast<int64_t>(segment.recompute.size());
+    account.requested += segment.tokens();
+    account.recomputed += recomputed;
+    account.computed += segment.tokens() - segment.reused();
+    (segment.reuse == ReuseKind::kPrefix ? account.prefix : account.fused) +=
+        segment.reused() - recomputed;
+  }
+  return account;
+}
+
+}  // namespace kvasir

@@ -1,0 +1,45 @@
+// StepBatch: the rows of one step as flat arrays. Decode, prefill slices, draft verification and
+// the sparse re-prefill of scattered tokens are all just rows; there are no mode flags. The mask
+// is always key_position <= query_position (and the window), never a row index.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/core/kv_layout.h"
+
+namespace kvasir {
+
+// A run of KV visible to one sequence: `length` slots of consecutive local positions 0..length-1,
+// at absolute positions base + local. Its blocks are block_table[first_block ...
+// first_block + BlocksFor(length)). length includes rows of this very step.
+struct SegmentRef {
+  int32_t base = 0;
+  int32_t length = 0;
+  int32_t first_block = 0;
+};
+
+// Rows [row_begin, row_end) of the batch, sorted by position, see segments
+// [segment_begin, segment_end), sorted by base.
+struct SequenceSpan {
+  int32_t row_begin = 0, row_end = 0;
+  int32_t segment_begin = 0, segment_end = 0;
+};
+
+struct StepBatch {
+  // One entry a row, all of size T.
+  std::vector<int32_t> token_ids;
+  std::vector<int32_t> positions;        // absolute: mask and query rotation
+  std::vector<int32_t> local_positions;  // key rotation: positions - base of the row's segment
+  std::vector<int32_t> slots;            // block id * kBlockTokens + offset, where K, V are written
+
+  std::vector<SequenceSpan> sequences;
+  std::vector<SegmentRef> segments;
+  std::vector<int32_t> block_table;
+
+  std::vector<int32_t> logit_rows;  // rows whose logits are wanted, ascending
+
+  int32_t rows() const { return static_cast<int32_t>(token_ids.size()); }
+};
+
+}  // namespace kvasir
