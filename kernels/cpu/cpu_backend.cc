@@ -1,0 +1,171 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "kernels/core/thread_pool.h"
+#include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/kv.h"
+#include "kernels/cpu/matmul.h"
+
+namespace kvasir {
+namespace {
+
+class CpuBuffer : public Buffer {
+ public:
+  explicit CpuBuffer(AlignedMemory memory) : memory_(std::move(memory)) {
+    data_ = memory_.data();
+    bytes_ = memory_.bytes();
+  }
+
+ private:
+  AlignedMemory memory_;
+};
+
+class CpuBackend : public Backend {
+ public:
+  CpuBackend(Isa isa, int threads, DType matmul)
+      : name_("cpu-" + std::string(IsaName(isa))),
+        ops_(CpuOpsFor(isa)),
+        matmul_(matmul),
+        threads_(threads) {}
+
+  std::string_view name() const override { return name_; }
+
+  Result<std::unique_ptr<Buffer>> Allocate(size_t bytes) override {
+    KVASIR_ASSIGN_OR_RETURN(AlignedMemory memory, AlignedMemory::Allocate(bytes));
+    return std::unique_ptr<Buffer>(std::make_unique<CpuBuffer>(std::move(memory)));
+  }
+  void Upload(const void* host, void* device, size_t bytes) override {
+    if (bytes > 0) std::memcpy(device, host, bytes);
+  }
+  void Download(const void* device, void* host, size_t bytes) override {
+    if (bytes > 0) std::memcpy(host, device, bytes);
+  }
+
+  Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
+                                             int64_t k) override {
+    return CpuPack(dtype, data, n, k);
+  }
+
+  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) override {
+    return CreateCpuKvPool(layout, blocks);
+  }
+  void CopyBlock(KvPool& pool, int32_t from, int32_t to) override { CpuCopyBlock(pool, from, to); }
+  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+              std::span<const int32_t> block_ids, const RopeTable* rope) override {
+    CpuLoadKv(*ops_.kv, pool, layer, planes, block_ids, rope);
+  }
+  void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
+              float* host_k, float* host_v) override {
+    CpuSaveKv(k, v, row_begin, row_end, host_k, host_v);
+  }
+  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
+              float* host_k, float* host_v) override {
+    CpuReadKv(pool, layer, block_ids, tokens, host_k, host_v);
+  }
+
+  void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
+             const TensorView& out) override {
+    CpuEmbed(*ops_.matmul, threads_, table, token_ids, scale, out);
+  }
+  void Norm(NormKind kind, const TensorView& x, int64_t width, const float* weight,
+            const float* bias, float eps, const TensorView& out) override {
+    CpuNorm(*ops_.elementwise, threads_, kind, x, width, weight, bias, eps, out);
+  }
+  void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
+              const TensorView& out) override {
+    CpuMatMul(*ops_.matmul, threads_, matmul_, x, w, bias, accumulate, out);
+  }
+  void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
+                const TensorView& out) override {
+    CpuActivate(*ops_.elementwise, threads_, kind, gate, up, out);
+  }
+  void Add(const TensorView& x, const TensorView& y) override {
+    CpuAdd(*ops_.elementwise, threads_, x, y);
+  }
+  void GatherRows(const TensorView& x, std::span<const int32_t> rows,
+                  const TensorView& out) override {
+    CpuGatherRows(*ops_.elementwise, threads_, x, rows, out);
+  }
+
+  void AppendKv(KvPool& pool, int32_t layer, const TensorView& k, const TensorView& v,
+                const StepBatch& batch, const RopeTable* rope) override {
+    CpuAppendKv(*ops_.kv, threads_, pool, layer, k, v, batch, rope);
+  }
+  std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) override {
+    return CpuPlanAttention(batch, threads_.threads());
+  }
+  void Attention(const AttentionArgs& args) override {
+    CpuAttention(*ops_.attention, threads_, args);
+  }
+
+ private:
+  std::string name_;
+  CpuOps ops_;
+  DType matmul_;
+  ThreadPool threads_;
+};
+
+int UsableCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+Result<Isa> IsaFromName(std::string_view name) {
+  for (Isa isa : {Isa::kAuto, Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (name == IsaName(isa)) return isa;
+  }
+  return InvalidArgument("KVASIR_ISA is \"" + std::string(name) +
+                         "\"; use scalar, avx2, avx512 or auto");
+}
+
+// What was asked for, by option before environment; kAuto = the best there is.
+Result<Isa> ResolveIsa(Isa asked) {
+  const std::vector<Isa> supported = SupportedIsas();
+  const char* const forced = std::getenv("KVASIR_ISA");
+  if (asked == Isa::kAuto && forced != nullptr && *forced != '\0') {
+    KVASIR_ASSIGN_OR_RETURN(asked, IsaFromName(forced));
+  }
+  if (asked == Isa::kAuto) return supported.back();
+  if (std::find(supported.begin(), supported.end(), asked) == supported.end()) {
+    return Unimplemented("this machine lacks the instructions for " + std::string(IsaName(asked)) +
+                         "; the best it has is " + std::string(IsaName(supported.back())));
+  }
+  return asked;
+}
+
+}  // namespace
+
+CpuOps CpuOpsFor(Isa isa) {
+  return {isa, &MatMulOpsFor(isa), &ElementwiseOpsFor(isa), &KvOpsFor(isa), &AttentionOpsFor(isa)};
+}
+
+Result<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
+  constexpr int kMaxThreads = 1024;
+  if (options.threads < 0 || options.threads > kMaxThreads) {
+    return InvalidArgument("threads must be 0 (all cores) to " + std::to_string(kMaxThreads) +
+                           ", not " + std::to_string(options.threads));
+  }
+  KVASIR_ASSIGN_OR_RETURN(const Isa isa, ResolveIsa(options.isa));
+  if (options.matmul != DType::kF32 && options.matmul != DType::kBF16) {
+    return InvalidArgument("matmul precision must be F32 or BF16");
+  }
+  if (options.matmul == DType::kBF16 && isa != Isa::kAvx512) {
+    return Unimplemented("BF16 matrix products need AVX-512 BF16; use F32");
+  }
+  const int threads = options.threads > 0 ? options.threads : UsableCores();
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(isa, threads, options.matmul));
+}
+
+}  // namespace kvasir
