@@ -15,18 +15,18 @@
 namespace kvasir {
 
 struct LayerWeights {
-  std::unique_ptr<Buffer> attn_norm, ffn_norm;                // [E]
-  std::unique_ptr<Buffer> post_attn_norm, post_ffn_norm;      // [E], gemma3
-  std::unique_ptr<Buffer> q_norm, k_norm;                     // [D], qwen3 and gemma3
-  std::unique_ptr<Buffer> q_bias, k_bias, v_bias;             // [H*D], [G*D], [G*D], qwen2
-  std::unique_ptr<PackedWeight> q, k, v, o;                   // [H*D][E], [G*D][E] x2, [E][H*D]
-  std::unique_ptr<PackedWeight> gate, up, down;               // [F][E] x2, [E][F]
+  std::unique_ptr<Buffer> attn_norm, ffn_norm;            // [E]
+  std::unique_ptr<Buffer> post_attn_norm, post_ffn_norm;  // [E], gemma3
+  std::unique_ptr<Buffer> q_norm, k_norm;                 // [D], qwen3 and gemma3
+  std::unique_ptr<Buffer> q_bias, k_bias, v_bias;         // [H*D], [G*D], [G*D], qwen2
+  std::unique_ptr<PackedWeight> q, k, v, o;               // [H*D][E], [G*D][E] x2, [E][H*D]
+  std::unique_ptr<PackedWeight> gate, up, down;           // [F][E] x2, [E][F]
 };
 
 // Raw vocabulary as the file gives it; engine/tokenizer turns it into a Tokenizer.
 struct VocabularyData {
-  std::string model;                // "gpt2", "llama", "bert", ...
-  std::string pre;                  // pre-tokenizer name, "" if absent
+  std::string model;  // "gpt2", "llama", "bert", ...
+  std::string pre;    // pre-tokenizer name, "" if absent
   std::vector<std::string> tokens;
   std::vector<float> scores;        // may be empty
   std::vector<int32_t> types;       // GGUF token types (1 normal, 2 unknown, 3 control,
@@ -35,7 +35,7 @@ struct VocabularyData {
   int32_t bos = -1, eos = -1, unknown = -1, padding = -1;
   std::vector<int32_t> end_of_generation;  // eos, eot and the like, unique
   bool add_bos = false, add_eos = false, add_space_prefix = true;
-  std::string chat_template;        // Jinja source, "" if absent
+  std::string chat_template;  // Jinja source, "" if absent
 };
 
 struct Model {
