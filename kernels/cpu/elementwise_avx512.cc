@@ -1,0 +1,10 @@
+// clang-format off: the instruction set first
+#include "kernels/cpu/simd_avx512.h"
+#include "kernels/cpu/elementwise_kernels.h"
+// clang-format on
+
+namespace kvasir {
+
+const ElementwiseOps kElementwiseAvx512 = kElementwiseTable;
+
+}  // namespace kvasir

@@ -1,0 +1,61 @@
+// Simd for AVX-512; see simd_scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace kvasir {
+namespace {
+
+struct Simd {
+  using F = __m512;
+
+  static constexpr int kWidth = 16;
+  static constexpr int kLanes = 6;
+  static constexpr int kVectors = 4;
+
+  static F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  static F Set(float x) { return _mm512_set1_ps(x); }
+  static F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F Div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F Max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F Min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F Negative(F test, F yes, F no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(test, _mm512_setzero_ps(), _CMP_LT_OQ), no,
+                                yes);
+  }
+  static F SwapPairs(F v) { return _mm512_permute_ps(v, 0xB1); }
+  static F InRange(F v, int first, int lo, int hi, F other) {
+    const __m512i index = _mm512_add_epi32(
+        _mm512_set1_epi32(first),
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    const __mmask16 from_lo = _mm512_cmpge_epi32_mask(index, _mm512_set1_epi32(lo));
+    return _mm512_mask_blend_ps(
+        _mm512_mask_cmplt_epi32_mask(from_lo, index, _mm512_set1_epi32(hi)), other, v);
+  }
+  static F LoadBf16First(const uint16_t* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+  }
+  static F LoadBf16Second(const uint16_t* p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(
+        _mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+  }
+  static F LoadF16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static F LoadI8(const int8_t* p) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static F Scale2(F v, F n) { return _mm512_scalef_ps(v, n); }
+  static float ReduceMax(F v) { return _mm512_reduce_max_ps(v); }
+  static float ReduceAdd(F v) { return _mm512_reduce_add_ps(v); }
+};
+
+}  // namespace
+}  // namespace kvasir
