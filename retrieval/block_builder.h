@@ -65,9 +65,11 @@ class BlockBuilder {
   void AppendVisible(char byte);
 
   std::vector<TextBlock> blocks_;
-  std::string run_;      // inline text so far, collapsed
-  bool space_ = false;   // a space is due before the next visible byte
-  int32_t heading_ = 0;  // level of the open heading, 0 = none
+  std::string run_;       // inline text so far, collapsed
+  bool caret_ = false;    // "^" is due before the next letter or digit
+  bool control_ = false;  // the run holds a control
+  bool space_ = false;    // a space is due before the next visible byte
+  int32_t heading_ = 0;   // level of the open heading, 0 = none
   bool in_code_ = false;
   std::string code_;
   std::vector<List> lists_;

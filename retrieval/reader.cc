@@ -12,8 +12,8 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/tokenizer/utf8.h"
 #include "retrieval/reader_formats.h"
-#include "retrieval/utf8.h"
 
 namespace kvasir {
 namespace {
@@ -142,8 +142,8 @@ Result<std::string> ToUtf8(std::string_view name, std::string_view bytes, Docume
     KVASIR_ASSIGN_OR_RETURN(text, Recode(name, bytes, encoding));
   }
   KVASIR_RETURN_IF_ERROR(RefuseControls(name, text));
-  if (const auto bad = FirstInvalidUtf8(text))
-    return BadEncoding(name, "UTF-8", LineOf(text, *bad));
+  const size_t bad = FindInvalidUtf8(text);
+  if (bad < text.size()) return BadEncoding(name, "UTF-8", LineOf(text, bad));
   return text;
 }
 

@@ -9,8 +9,8 @@
 #include <memory>
 #include <mutex>
 
+#include "engine/tokenizer/utf8.h"
 #include "retrieval/reader_formats.h"
-#include "retrieval/utf8.h"
 
 namespace kvasir {
 namespace {
