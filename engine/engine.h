@@ -30,8 +30,19 @@ struct EngineOptions {
   int32_t max_sequences = 64;
   // Requests that wait at most; more are kResourceExhausted.
   int32_t max_waiting = 256;
-  // Longest context, prompt and answer; 0 = the model's own.
+  // Longest context, prompt and answer; 0 = the model's own. An answer that reaches it ends there
+  // (kLength); a longer prompt is refused.
   int32_t max_context = 0;
+  // How long requests wait for room in the pool while nothing runs that could make any (all of it
+  // is held by KvBlocks outside the engine) before the first of them is failed with
+  // kResourceExhausted.
+  int32_t stall_ms = 500;
+  // Fill blocks with NaN when they are freed and at start, so that a read of stale KV shows.
+#ifdef NDEBUG
+  bool poison_blocks = false;
+#else
+  bool poison_blocks = true;
+#endif
 };
 
 struct EngineStats {

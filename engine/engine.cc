@@ -1,0 +1,53 @@
+#include "engine/engine.h"
+
+#include <string>
+#include <utility>
+
+#include "engine/engine_impl.h"
+
+namespace kvasir {
+namespace {
+
+std::string N(int64_t value) { return std::to_string(value); }
+
+Status CheckOptions(const EngineOptions& options, const ModelConfig& config) {
+  if (options.kv_dtype != DType::kF32 && options.kv_dtype != DType::kBF16) {
+    return InvalidArgument("kv_dtype is " + std::string(TraitsOf(options.kv_dtype).name) +
+                           "; the pool can hold f32 or bf16");
+  }
+  if (options.step_rows < 1 || options.max_sequences < 1 || options.max_waiting < 0 ||
+      options.stall_ms < 0) {
+    return InvalidArgument("step_rows (" + N(options.step_rows) + ") and max_sequences (" +
+                           N(options.max_sequences) + ") must be at least 1, max_waiting (" +
+                           N(options.max_waiting) + ") and stall_ms (" + N(options.stall_ms) +
+                           ") at least 0");
+  }
+  if (options.max_context < 0 || options.max_context > config.context) {
+    return InvalidArgument("max_context is " + N(options.max_context) +
+                           "; the model was trained for " + N(config.context) + " tokens");
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> model,
+                                               std::shared_ptr<Backend> backend,
+                                               const EngineOptions& options) {
+  KVASIR_CHECK(model != nullptr && backend != nullptr);
+  KVASIR_RETURN_IF_ERROR(CheckOptions(options, model->config));
+  const KvLayout layout = model->config.Layout(options.kv_dtype);
+  const size_t blocks = options.pool_bytes / layout.BytesPerBlock();
+  if (blocks < 1 || blocks > size_t{1} << 26) {
+    return InvalidArgument("pool_bytes is " + std::to_string(options.pool_bytes) + ", " +
+                           std::to_string(blocks) + " blocks of " +
+                           std::to_string(layout.BytesPerBlock()) +
+                           " bytes; it must hold 1 to 67108864 blocks");
+  }
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
+                          backend->CreateKvPool(layout, static_cast<int32_t>(blocks)));
+  return std::unique_ptr<Engine>(
+      std::make_unique<EngineImpl>(std::move(model), std::move(backend), std::move(pool), options));
+}
+
+}  // namespace kvasir

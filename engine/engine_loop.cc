@@ -1,0 +1,225 @@
+// The engine's thread: collect, schedule, compute, sample, tell.
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "engine/engine_impl.h"
+
+namespace kvasir {
+namespace {
+
+using Milliseconds = std::chrono::duration<double, std::milli>;
+
+constexpr std::chrono::milliseconds kRoomPoll{2};
+
+}  // namespace
+
+void EngineImpl::Loop() {
+  while (Collect()) Step();
+  CancelAll();
+}
+
+bool EngineImpl::Collect() {
+  std::vector<Arrival> arrivals;
+  std::vector<RequestId> cancels;
+  {
+    std::unique_lock lock(mutex_);
+    work_.wait(lock, [this] {
+      const bool idle = scheduler_.waiting().empty() && scheduler_.running().empty();
+      return stopping_ || !idle || !inbox_.empty() || !cancels_.empty();
+    });
+    if (stopping_) return false;
+    arrivals.swap(inbox_);
+    cancels.swap(cancels_);
+    stats_.waiting += static_cast<int32_t>(arrivals.size());
+  }
+  Enqueue(&arrivals);
+  CancelRequests(cancels);
+  return true;
+}
+
+void EngineImpl::Enqueue(std::vector<Arrival>* arrivals) {
+  for (Arrival& arrival : *arrivals) {
+    progress_[arrival.sequence->id()].submitted = arrival.submitted;
+    scheduler_.Enqueue(std::move(arrival.sequence));
+  }
+}
+
+void EngineImpl::CancelRequests(const std::vector<RequestId>& ids) {
+  for (const RequestId id : ids) {
+    if (progress_.contains(id)) {
+      Finish(id, FinishReason::kCancelled, Cancelled("the request was cancelled"));
+    }
+  }
+}
+
+void EngineImpl::Step() {
+  const StepPlan plan = scheduler_.Schedule();
+  PublishCounts();
+  if (plan.stalled) return WaitForRoom();
+  stalled_since_ = {};
+  if (plan.empty()) return;
+  const Clock::time_point now = Clock::now();
+  for (const Sequence* sequence : plan.sequences) {
+    Progress& progress = progress_[sequence->id()];
+    if (progress.first_step == Clock::time_point{}) progress.first_step = now;
+  }
+  runner_.Run(
+      plan, [&] { scheduler_.Complete(plan); },
+      [this](Sequence& sequence, const Status& status, std::span<const float> logits) {
+        Handle(sequence, status, logits);
+      });
+  const std::lock_guard lock(mutex_);
+  ++stats_.steps;
+  stats_.rows += static_cast<uint64_t>(plan.batch.rows());
+}
+
+// Blocks come back from other threads without a word to this one, so look again soon.
+void EngineImpl::WaitForRoom() {
+  const Clock::time_point now = Clock::now();
+  if (stalled_since_ == Clock::time_point{}) stalled_since_ = now;
+  if (now - stalled_since_ >= std::chrono::milliseconds(options_.stall_ms)) {
+    stalled_since_ = {};
+    const Sequence& first = *scheduler_.waiting().front();
+    Finish(first.id(), FinishReason::kError,
+           ResourceExhausted("the request needs " + std::to_string(first.BlocksNeeded()) +
+                             " blocks of its own; " + std::to_string(blocks_.free()) + " of " +
+                             std::to_string(blocks_.total()) +
+                             " are free and cached chunks hold the rest; try again later"));
+    return;
+  }
+  std::unique_lock lock(mutex_);
+  work_.wait_for(lock, kRoomPoll,
+                 [this] { return stopping_ || !inbox_.empty() || !cancels_.empty(); });
+}
+
+// A request's callbacks may throw: that ends this request and no other.
+void EngineImpl::Handle(Sequence& sequence, const Status& status, std::span<const float> logits) {
+  FinishReason finish = FinishReason::kNone;
+  Status outcome = status;
+  if (outcome.ok()) {
+    try {
+      outcome = HandleRows(sequence, logits, &finish);
+    } catch (const std::exception& error) {
+      outcome = Internal(std::string("a callback of the request failed: ") + error.what());
+    } catch (...) {
+      outcome = Internal("a callback of the request failed");
+    }
+  }
+  if (!outcome.ok()) finish = FinishReason::kError;
+  if (finish != FinishReason::kNone) Finish(sequence.id(), finish, std::move(outcome));
+}
+
+Status EngineImpl::HandleRows(Sequence& sequence, std::span<const float> logits,
+                              FinishReason* finish) {
+  if (!sequence.prefill_done()) return Status::Ok();
+  if (sequence.answered() == 0) OfferPrefix(sequence);
+  if (sequence.max_tokens() == 0) {
+    *finish = FinishReason::kLength;
+    return Status::Ok();
+  }
+  return Continue(sequence, logits, finish);
+}
+
+Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
+                            FinishReason* finish) {
+  const Request& request = sequence.request();
+  if (request.on_logits) {
+    logits_copy_.assign(logits.begin(), logits.end());
+    request.on_logits(logits_copy_);
+  }
+  KVASIR_ASSIGN_OR_RETURN(Sample sample,
+                          sampler_.Draw(logits, request.sampling, sequence.history(),
+                                        static_cast<uint64_t>(sequence.next_position())));
+  Progress& progress = progress_[sequence.id()];
+  progress.last_token = Clock::now();
+  if (sequence.answered() == 0) progress.first_token = progress.last_token;
+  const std::vector<int32_t>& stops = request.stop_ids;
+  if (!request.ignore_eos && std::find(stops.begin(), stops.end(), sample.token) != stops.end()) {
+    *finish = FinishReason::kStop;
+    return Status::Ok();
+  }
+  sequence.Answer(sample.token);
+  {
+    const std::lock_guard lock(mutex_);
+    ++stats_.tokens_generated;
+  }
+  TokenEvent event;
+  event.token = sample.token;
+  event.logprob = sample.logprob;
+  event.top = std::move(sample.top);
+  if (request.sink) request.sink(event);
+  if (sequence.answered() == sequence.max_tokens()) *finish = FinishReason::kLength;
+  return Status::Ok();
+}
+
+void EngineImpl::OfferPrefix(Sequence& sequence) {
+  if (!sequence.request().on_prefix) return;
+  std::vector<int32_t> ids = sequence.ExactPrefixBlocks();
+  if (ids.empty()) return;
+  const auto tokens = static_cast<int32_t>(ids.size()) * kBlockTokens;
+  sequence.request().on_prefix(blocks_.Share(std::move(ids), tokens));
+}
+
+RequestTiming EngineImpl::TimingOf(const Progress& progress) const {
+  const Clock::time_point none{}, now = Clock::now();
+  const auto at = [&](Clock::time_point time) { return time == none ? now : time; };
+  const auto between = [](Clock::time_point from, Clock::time_point to) {
+    return Milliseconds(to - from).count();
+  };
+  RequestTiming timing;
+  timing.queued_ms = between(progress.submitted, at(progress.first_step));
+  if (progress.first_step == none) return timing;
+  timing.prefill_ms = between(progress.first_step, at(progress.first_token));
+  if (progress.first_token == none) return timing;
+  timing.decode_ms = between(progress.first_token, at(progress.last_token));
+  return timing;
+}
+
+// Everything the request holds goes back before anybody hears that it has ended.
+void EngineImpl::Finish(RequestId id, FinishReason reason, Status status) {
+  TokenEvent event;
+  event.finish = reason;
+  event.status = std::move(status);
+  event.timing = TimingOf(progress_[id]);
+  progress_.erase(id);
+  std::unique_ptr<Sequence> sequence = scheduler_.Remove(id);
+  KVASIR_CHECK(sequence != nullptr);
+  const auto sink = std::move(sequence->request().sink);
+  sequence.reset();
+  {
+    const std::lock_guard lock(mutex_);
+    ++stats_.requests_finished;
+    --in_system_;
+  }
+  PublishCounts();
+  if (!sink) return;
+  try {
+    sink(event);
+  } catch (...) {  // The request is over already; there is nobody left to tell.
+  }
+}
+
+void EngineImpl::PublishCounts() {
+  const std::lock_guard lock(mutex_);
+  stats_.running = static_cast<int32_t>(scheduler_.running().size());
+  stats_.waiting = static_cast<int32_t>(scheduler_.waiting().size());
+}
+
+void EngineImpl::CancelAll() {
+  std::vector<Arrival> arrivals;
+  {
+    const std::lock_guard lock(mutex_);
+    arrivals.swap(inbox_);
+  }
+  Enqueue(&arrivals);
+  std::vector<RequestId> ids;
+  for (const auto& [id, progress] : progress_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (const RequestId id : ids) {
+    Finish(id, FinishReason::kCancelled, Cancelled("the engine is shutting down"));
+  }
+}
+
+}  // namespace kvasir

@@ -1,0 +1,102 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/core/status.h"
+
+namespace kvasir {
+namespace {
+
+template <typename Container>
+std::unique_ptr<Sequence> Take(Container& from, RequestId id) {
+  const auto found = std::find_if(from.begin(), from.end(),
+                                  [id](const auto& sequence) { return sequence->id() == id; });
+  if (found == from.end()) return nullptr;
+  std::unique_ptr<Sequence> taken = std::move(*found);
+  from.erase(found);
+  return taken;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(BlockPool* pool, const SchedulerOptions& options, Reclaimer reclaimer)
+    : pool_(pool), options_(options), reclaimer_(std::move(reclaimer)) {
+  KVASIR_CHECK(options_.step_rows >= 1 && options_.max_sequences >= 1);
+  // Otherwise decodes alone could fill a step for ever and no prompt would move.
+  options_.max_sequences = std::min(options_.max_sequences, options_.step_rows);
+}
+
+Scheduler::~Scheduler() {
+  for (const auto& sequence : running_) pool_->Unref(sequence->own_blocks());
+}
+
+void Scheduler::Enqueue(std::unique_ptr<Sequence> sequence) {
+  waiting_.push_back(std::move(sequence));
+}
+
+bool Scheduler::TryAdmit(size_t index, StepPlan* plan) {
+  const int32_t need = waiting_[index]->BlocksNeeded();
+  auto ids = pool_->Allocate(need);
+  if (!ids && reclaimer_) {
+    reclaimer_(std::max(1, need - pool_->free()));
+    ids = pool_->Allocate(need);
+  }
+  if (!ids) return false;
+  std::unique_ptr<Sequence> sequence = std::move(waiting_[index]);
+  waiting_.erase(waiting_.begin() + std::ptrdiff_t(index));
+  sequence->Place(std::move(*ids), &plan->copies);
+  running_.push_back(std::move(sequence));
+  return true;
+}
+
+void Scheduler::Admit(StepPlan* plan) {
+  size_t index = 0;
+  while (index < waiting_.size() && running_.size() < size_t(options_.max_sequences)) {
+    const bool admitted = TryAdmit(index, plan);
+    // The first waits its turn; only if nothing runs, whose end would make room, one passes it.
+    if (admitted ? index > 0 : !running_.empty()) break;
+    if (!admitted) ++index;
+  }
+  plan->stalled = running_.empty() && !waiting_.empty();
+}
+
+void Scheduler::AddDecodes(StepPlan* plan) {
+  for (const auto& sequence : running_) {
+    if (!sequence->prefill_done()) continue;
+    sequence->AppendRows(1, &plan->batch);
+    plan->sequences.push_back(sequence.get());
+  }
+}
+
+void Scheduler::AddPrefills(StepPlan* plan) {
+  for (const auto& sequence : running_) {
+    const int32_t budget = options_.step_rows - plan->batch.rows();
+    if (budget <= 0) break;
+    if (sequence->prefill_done()) continue;
+    sequence->AppendRows(std::min(budget, sequence->rows_left()), &plan->batch);
+    plan->sequences.push_back(sequence.get());
+  }
+}
+
+StepPlan Scheduler::Schedule() {
+  StepPlan plan;
+  Admit(&plan);
+  AddDecodes(&plan);
+  AddPrefills(&plan);
+  return plan;
+}
+
+void Scheduler::Complete(const StepPlan& plan) {
+  for (Sequence* sequence : plan.sequences) sequence->Advance();
+}
+
+std::unique_ptr<Sequence> Scheduler::Remove(RequestId id) {
+  std::unique_ptr<Sequence> sequence = Take(waiting_, id);
+  if (sequence) return sequence;
+  sequence = Take(running_, id);
+  if (sequence) pool_->Unref(sequence->own_blocks());
+  return sequence;
+}
+
+}  // namespace kvasir

@@ -1,0 +1,75 @@
+// Scheduler: which rows run in the next step. Pure logic: no thread, no clock, no model.
+//
+// Continuous batching: every step is formed anew from one row of every answering sequence and
+// slices of prompts, first come first served, under a budget of rows. A sequence is admitted when
+// the pool has blocks for its whole prompt and answer, so a running one never waits for memory.
+// Waiting requests hold the shared blocks of their plans; when nothing runs and the first does not
+// fit, later ones may go first, and `stalled` says that none fits.
+//
+// Not thread-safe: the engine's thread alone. Owns its sequences; the pool must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/block_pool.h"
+#include "engine/sequence.h"
+#include "kernels/core/step_batch.h"
+
+namespace kvasir {
+
+struct SchedulerOptions {
+  int32_t step_rows = 512;     // rows a step at most, >= 1
+  int32_t max_sequences = 64;  // running at once; never more than step_rows
+};
+
+// What to run: make the copies in order, then compute the batch. sequences[i] owns the batch's
+// span i.
+struct StepPlan {
+  std::vector<BlockCopy> copies;
+  StepBatch batch;
+  std::vector<Sequence*> sequences;
+  bool stalled = false;  // nothing runs and no waiting request fits the pool
+
+  bool empty() const { return sequences.empty(); }
+};
+
+class Scheduler {
+ public:
+  // Asked to free at least so many blocks; may be empty.
+  using Reclaimer = std::function<int32_t(int32_t blocks)>;
+
+  Scheduler(BlockPool* pool, const SchedulerOptions& options, Reclaimer reclaimer);
+  ~Scheduler();
+
+  void Enqueue(std::unique_ptr<Sequence> sequence);
+
+  // Admits what fits and forms the next step. Complete must follow before the next call.
+  StepPlan Schedule();
+  // The rows of the plan have been computed. Sequences that were removed meanwhile must not be in
+  // the plan any more.
+  void Complete(const StepPlan& plan);
+
+  // Takes a sequence out, waiting or running, and gives its own blocks back. Null if unknown.
+  std::unique_ptr<Sequence> Remove(RequestId id);
+
+  const std::deque<std::unique_ptr<Sequence>>& waiting() const { return waiting_; }
+  const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
+
+ private:
+  void Admit(StepPlan* plan);
+  bool TryAdmit(size_t index, StepPlan* plan);
+  void AddDecodes(StepPlan* plan);
+  void AddPrefills(StepPlan* plan);
+
+  BlockPool* pool_;
+  SchedulerOptions options_;
+  Reclaimer reclaimer_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // in order of arrival
+  std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
+};
+
+}  // namespace kvasir

@@ -1,0 +1,196 @@
+#include "engine/sequence.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "kernels/core/status.h"
+
+namespace kvasir {
+namespace {
+
+int32_t TokensOf(const std::vector<SegmentPlan>& segments) {
+  int32_t tokens = 0;
+  for (const SegmentPlan& segment : segments) tokens += segment.tokens();
+  return tokens;
+}
+
+std::vector<PromptRow> RowsOfPrompt(const std::vector<SegmentPlan>& segments) {
+  std::vector<PromptRow> rows;
+  for (size_t s = 0; s < segments.size(); ++s) {
+    const auto segment = static_cast<int32_t>(s);
+    for (const int32_t local : segments[s].recompute) rows.push_back({segment, local});
+    for (int32_t local = segments[s].reused(); local < segments[s].tokens(); ++local) {
+      rows.push_back({segment, local});
+    }
+  }
+  return rows;
+}
+
+int32_t DistinctSharedBlocks(const std::vector<SegmentPlan>& segments) {
+  std::unordered_set<int32_t> ids;
+  for (const SegmentPlan& segment : segments) {
+    if (segment.blocks) ids.insert(segment.blocks->ids().begin(), segment.blocks->ids().end());
+  }
+  return static_cast<int32_t>(ids.size());
+}
+
+}  // namespace
+
+Sequence::Sequence(RequestId id, Request request, int32_t max_context)
+    : id_(id), request_(std::move(request)) {
+  std::vector<SegmentPlan>& plan = request_.prompt.segments;
+  std::erase_if(plan, [](const SegmentPlan& segment) { return segment.tokens() == 0; });
+  prompt_tokens_ = TokensOf(plan);
+  max_tokens_ = std::clamp(request_.max_tokens, 0, std::max(0, max_context - prompt_tokens_));
+  rows_ = RowsOfPrompt(plan);
+  KVASIR_CHECK(!rows_.empty());
+  int32_t base = 0;
+  for (const SegmentPlan& segment : plan) {
+    segments_.push_back({base, segment.reused(), {}});
+    base += segment.tokens();
+  }
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    for (int32_t block = 0; block < BlocksFor(SlotsOf(s)); ++block) {
+      blocks_needed_ += Writes(s, block) ? 1 : 0;
+    }
+  }
+  shared_blocks_ = DistinctSharedBlocks(plan);
+  if (request_.sampling.repetition_penalty != 1.0f) {
+    for (const SegmentPlan& segment : plan) {
+      history_.seen.insert(segment.token_ids.begin(), segment.token_ids.end());
+    }
+  }
+}
+
+// Slots of the segment that hold KV in the end. The last answer token is never fed back.
+int32_t Sequence::SlotsOf(size_t segment) const {
+  const int32_t answer = segment + 1 == segments_.size() ? std::max(0, max_tokens_ - 1) : 0;
+  return request_.prompt.segments[segment].tokens() + answer;
+}
+
+// Whether some row of this sequence will be written to the block.
+bool Sequence::Writes(size_t segment, int32_t block) const {
+  const SegmentPlan& plan = request_.prompt.segments[segment];
+  const int32_t begin = block * kBlockTokens, end = begin + kBlockTokens;
+  const bool holds_new = std::max(begin, plan.reused()) < std::min(end, SlotsOf(segment));
+  const auto row = std::lower_bound(plan.recompute.begin(), plan.recompute.end(), begin);
+  return holds_new || (row != plan.recompute.end() && *row < end);
+}
+
+void Sequence::Place(std::vector<int32_t> ids, std::vector<BlockCopy>* copies) {
+  KVASIR_CHECK(!placed_ && ids.size() == size_t(blocks_needed_));
+  placed_ = true;
+  own_blocks_ = std::move(ids);
+  auto next = own_blocks_.begin();
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const KvBlocks* shared = request_.prompt.segments[s].blocks.get();
+    const int32_t shared_count = shared ? static_cast<int32_t>(shared->ids().size()) : 0;
+    for (int32_t block = 0; block < BlocksFor(SlotsOf(s)); ++block) {
+      if (!Writes(s, block)) {
+        segments_[s].blocks.push_back(shared->ids()[size_t(block)]);
+        continue;
+      }
+      if (block < shared_count) copies->push_back({shared->ids()[size_t(block)], *next});
+      segments_[s].blocks.push_back(*next++);
+    }
+  }
+}
+
+void Sequence::AppendRow(const PromptRow& row, int32_t token, StepBatch* batch) {
+  SequenceSegment& segment = segments_[size_t(row.segment)];
+  KVASIR_CHECK(row.local <= segment.filled);
+  segment.filled = std::max(segment.filled, row.local + 1);
+  batch->token_ids.push_back(token);
+  batch->positions.push_back(segment.base + row.local);
+  batch->local_positions.push_back(row.local);
+  batch->slots.push_back(segment.blocks[size_t(row.local / kBlockTokens)] * kBlockTokens +
+                         row.local % kBlockTokens);
+}
+
+// Segments up to the last row's position, cut there: what lies behind is masked anyway.
+void Sequence::AppendSegments(int32_t last_position, StepBatch* batch) const {
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const SequenceSegment& segment = segments_[s];
+    if (segment.base > last_position) break;
+    const int32_t end = s + 1 < segments_.size() ? segments_[s + 1].base : last_position + 1;
+    const int32_t length = std::min(end, last_position + 1) - segment.base;
+    KVASIR_CHECK(length <= segment.filled);
+    const auto first = static_cast<int32_t>(batch->block_table.size());
+    batch->segments.push_back({segment.base, length, first});
+    batch->block_table.insert(batch->block_table.end(), segment.blocks.begin(),
+                              segment.blocks.begin() + BlocksFor(length));
+  }
+}
+
+void Sequence::AppendRows(int32_t rows, StepBatch* batch) {
+  KVASIR_CHECK(placed_ && rows >= 1 && appended_ == 0);
+  SequenceSpan span;
+  span.row_begin = batch->rows();
+  span.segment_begin = static_cast<int32_t>(batch->segments.size());
+  captured_ = {};
+  batch_row_ = span.row_begin;
+  if (prefill_done()) {
+    KVASIR_CHECK(rows == 1);
+    AppendDecodeRow(batch);
+  } else {
+    AppendPromptRows(rows, batch);
+  }
+  span.row_end = batch->rows();
+  AppendSegments(batch->positions.back(), batch);
+  span.segment_end = static_cast<int32_t>(batch->segments.size());
+  batch->sequences.push_back(span);
+  const bool prompt_ends = next_row_ + size_t(appended_) == rows_.size();
+  if (prompt_ends && max_tokens_ > 0) batch->logit_rows.push_back(span.row_end - 1);
+}
+
+void Sequence::AppendDecodeRow(StepBatch* batch) {
+  KVASIR_CHECK(answered_ > 0);
+  const auto last = static_cast<int32_t>(segments_.size()) - 1;
+  const int32_t local = request_.prompt.segments.back().tokens() + answered_ - 1;
+  AppendRow({last, local}, last_token_, batch);
+}
+
+void Sequence::AppendPromptRows(int32_t rows, StepBatch* batch) {
+  KVASIR_CHECK(rows <= rows_left());
+  const int32_t row_begin = batch->rows();
+  for (size_t i = next_row_; i < next_row_ + size_t(rows); ++i) {
+    const SegmentPlan& plan = request_.prompt.segments[size_t(rows_[i].segment)];
+    AppendRow(rows_[i], plan.token_ids[size_t(rows_[i].local)], batch);
+  }
+  appended_ = rows;
+  const auto first = static_cast<int32_t>(next_row_);
+  const int32_t capture_first = static_cast<int32_t>(rows_.size()) - capture_tokens();
+  const int32_t skipped = std::max(0, capture_first - first);
+  if (skipped < rows) {
+    captured_ = {row_begin + skipped, row_begin + rows, first + skipped - capture_first};
+  }
+}
+
+int32_t Sequence::capture_tokens() const {
+  const SegmentPlan& last = request_.prompt.segments.back();
+  return static_cast<int32_t>(last.recompute.size()) + last.tokens() - last.reused();
+}
+
+void Sequence::Advance() {
+  next_row_ += size_t(appended_);
+  appended_ = 0;
+}
+
+void Sequence::Answer(int32_t token) {
+  ++answered_;
+  last_token_ = token;
+  if (!NeedsHistory(request_.sampling)) return;
+  history_.seen.insert(token);
+  ++history_.answered[token];
+}
+
+std::vector<int32_t> Sequence::ExactPrefixBlocks() const {
+  if (segments_.size() != 1 || !prefill_done()) return {};
+  const SegmentPlan& plan = request_.prompt.segments.front();
+  const bool exact = plan.recompute.empty() && (!plan.blocks || plan.reuse == ReuseKind::kPrefix);
+  if (!exact) return {};
+  const std::vector<int32_t>& blocks = segments_.front().blocks;
+  return {blocks.begin(), blocks.begin() + prompt_tokens_ / kBlockTokens};
+}
+
+}  // namespace kvasir

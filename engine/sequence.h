@@ -1,0 +1,115 @@
+// Sequence: one running or waiting request: its rows still to compute, its blocks and its answer so
+// far. The only mutable thing in the scheduler.
+//
+// Pure state without threads or clocks; owned by the Scheduler, touched by the engine's thread.
+// Invariants: rows are computed in order of position; a segment's valid slots are always a leading
+// run of it; every slot that a sequence writes lies in a block that it alone owns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/request.h"
+#include "engine/sampler.h"
+#include "kernels/core/prompt_plan.h"
+#include "kernels/core/step_batch.h"
+
+namespace kvasir {
+
+// One prompt row to compute, by segment and local position in it.
+struct PromptRow {
+  int32_t segment = 0;
+  int32_t local = 0;
+};
+
+struct SequenceSegment {
+  int32_t base = 0;             // absolute position of local position 0
+  int32_t filled = 0;           // leading slots that hold valid KV
+  std::vector<int32_t> blocks;  // table of the whole segment, the answer's room included; set by
+                                // Place
+};
+
+// A block to copy before the step that first writes it.
+struct BlockCopy {
+  int32_t from = 0, to = 0;
+  friend bool operator==(const BlockCopy&, const BlockCopy&) = default;
+};
+
+class Sequence {
+ public:
+  // The request must have passed CheckRequest. `max_context` cuts max_tokens.
+  Sequence(RequestId id, Request request, int32_t max_context);
+
+  RequestId id() const { return id_; }
+  void set_id(RequestId id) { id_ = id; }
+  const Request& request() const { return request_; }
+  Request& request() { return request_; }
+
+  // ---- blocks
+  // How many blocks of its own the sequence needs: the copies of shared blocks that it writes into
+  // and the room for tokens without KV, the answer included.
+  int32_t BlocksNeeded() const { return blocks_needed_; }
+  // All blocks that must be in the pool at once: its own and the shared ones.
+  int32_t BlocksHeld() const { return blocks_needed_ + shared_blocks_; }
+  // Takes over `ids` (BlocksNeeded of them); appends the copies to make before the next step.
+  void Place(std::vector<int32_t> ids, std::vector<BlockCopy>* copies);
+  bool placed() const { return placed_; }
+  const std::vector<int32_t>& own_blocks() const { return own_blocks_; }
+
+  // ---- rows
+  int32_t prompt_tokens() const { return prompt_tokens_; }
+  int32_t max_tokens() const { return max_tokens_; }  // as cut by the context
+  bool prefill_done() const { return next_row_ == rows_.size(); }
+  int32_t rows_left() const { return static_cast<int32_t>(rows_.size() - next_row_); }
+  // Appends the next `rows` prompt rows, or the one decode row, to the batch, with logits wanted
+  // for the last row if it starts or continues an answer.
+  void AppendRows(int32_t rows, StepBatch* batch);
+  // Of the rows appended last: those whose KV the request wants captured, as [begin, end) of the
+  // batch's rows, and the capture's token of the first.
+  struct CaptureRows {
+    int32_t begin = 0, end = 0, token = 0;
+  };
+  CaptureRows captured_rows() const { return captured_; }
+  int32_t batch_row() const { return batch_row_; }  // first of the rows appended last
+  int32_t capture_tokens() const;  // rows of the last segment that the prompt computes
+  // The rows appended last have been computed.
+  void Advance();
+
+  // ---- answer
+  int32_t answered() const { return answered_; }
+  int32_t next_position() const { return prompt_tokens_ + answered_; }
+  void Answer(int32_t token);
+  const TokenHistory& history() const { return history_; }
+
+  // The leading full blocks of the prompt if it is one segment of exact KV from position 0.
+  std::vector<int32_t> ExactPrefixBlocks() const;
+
+ private:
+  bool Writes(size_t segment, int32_t block) const;
+  int32_t SlotsOf(size_t segment) const;
+  void AppendDecodeRow(StepBatch* batch);
+  void AppendPromptRows(int32_t rows, StepBatch* batch);
+  void AppendRow(const PromptRow& row, int32_t token, StepBatch* batch);
+  void AppendSegments(int32_t last_position, StepBatch* batch) const;
+
+  RequestId id_;
+  Request request_;
+  int32_t prompt_tokens_ = 0, max_tokens_ = 0;
+  std::vector<SequenceSegment> segments_;
+  std::vector<PromptRow> rows_;  // in order of position
+  size_t next_row_ = 0;
+  int32_t appended_ = 0;  // prompt rows in the step under way
+  int32_t blocks_needed_ = 0, shared_blocks_ = 0;
+  bool placed_ = false;
+  std::vector<int32_t> own_blocks_;
+  CaptureRows captured_;
+  int32_t batch_row_ = 0;
+  int32_t answered_ = 0;
+  int32_t last_token_ = -1;
+  TokenHistory history_;
+};
+
+}  // namespace kvasir

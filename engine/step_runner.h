@@ -1,0 +1,50 @@
+// StepRunner: computes a StepPlan on the backend. A step that fails as a whole is repeated one
+// sequence at a time, so that the failure reaches only the sequences that cause it.
+//
+// The engine's thread alone. Model, backend and pool must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/model/forward.h"
+#include "engine/model/model.h"
+#include "engine/scheduler.h"
+#include "kernels/core/backend.h"
+
+namespace kvasir {
+
+class StepRunner {
+ public:
+  // logits [V] of the sequence's last row, empty if it wanted none or failed; valid during the
+  // call.
+  using Handler =
+      std::function<void(Sequence& sequence, const Status& status, std::span<const float> logits)>;
+
+  StepRunner(const Model& model, Backend& backend, KvPool& pool)
+      : model_(model), backend_(backend), pool_(pool), workspace_(backend) {}
+
+  // Makes the plan's copies and computes its batch, tells `computed` (the scheduler advances), then
+  // hands each sequence's part to `handle`, which may destroy the sequence.
+  void Run(const StepPlan& plan, const std::function<void()>& computed, const Handler& handle);
+
+ private:
+  // Writes logits_ [logit rows of the batch][V].
+  Status Compute(const StepBatch& batch, std::span<Sequence* const> sequences);
+  Status TryCompute(const StepBatch& batch, std::span<Sequence* const> sequences);
+  void RunEachAlone(const StepPlan& plan, const Handler& handle);
+  std::span<const float> LogitsOf(size_t logit_row) const;
+
+  const Model& model_;
+  Backend& backend_;
+  KvPool& pool_;
+  Workspace workspace_;
+  std::vector<float> logits_;
+};
+
+// The part of a batch that belongs to sequence `index`, as a batch of its own.
+StepBatch BatchOfSequence(const StepBatch& batch, size_t index);
+
+}  // namespace kvasir
