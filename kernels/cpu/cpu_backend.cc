@@ -15,6 +15,7 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/kv.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/pack.h"
 
 namespace kvasir {
 namespace {
@@ -32,11 +33,11 @@ class CpuBuffer : public Buffer {
 
 class CpuBackend : public Backend {
  public:
-  CpuBackend(Isa isa, int threads, DType matmul)
-      : name_("cpu-" + std::string(IsaName(isa))),
-        ops_(CpuOpsFor(isa)),
-        matmul_(matmul),
-        threads_(threads) {}
+  CpuBackend(const CpuOps& ops, std::unique_ptr<ThreadPool> threads, MatrixMultiplier multiplier)
+      : name_("cpu-" + std::string(IsaName(ops.isa))),
+        ops_(ops),
+        threads_(std::move(threads)),
+        multiplier_(std::move(multiplier)) {}
 
   std::string_view name() const override { return name_; }
 
@@ -53,7 +54,8 @@ class CpuBackend : public Backend {
 
   Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
                                              int64_t k) override {
-    return CpuPack(dtype, data, n, k);
+    KVASIR_ASSIGN_OR_RETURN(auto packed, PackMatrix(*threads_, dtype, data, n, k));
+    return std::unique_ptr<PackedWeight>(std::move(packed));
   }
 
   Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) override {
@@ -75,44 +77,44 @@ class CpuBackend : public Backend {
 
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
              const TensorView& out) override {
-    CpuEmbed(*ops_.matmul, threads_, table, token_ids, scale, out);
+    multiplier_.Embed(table, token_ids, scale, out);
   }
   void Norm(NormKind kind, const TensorView& x, int64_t width, const float* weight,
             const float* bias, float eps, const TensorView& out) override {
-    CpuNorm(*ops_.elementwise, threads_, kind, x, width, weight, bias, eps, out);
+    CpuNorm(*ops_.elementwise, *threads_, kind, x, width, weight, bias, eps, out);
   }
   void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
               const TensorView& out) override {
-    CpuMatMul(*ops_.matmul, threads_, matmul_, x, w, bias, accumulate, out);
+    multiplier_.MatMul(x, w, bias, accumulate, out);
   }
   void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                 const TensorView& out) override {
-    CpuActivate(*ops_.elementwise, threads_, kind, gate, up, out);
+    CpuActivate(*ops_.elementwise, *threads_, kind, gate, up, out);
   }
   void Add(const TensorView& x, const TensorView& y) override {
-    CpuAdd(*ops_.elementwise, threads_, x, y);
+    CpuAdd(*ops_.elementwise, *threads_, x, y);
   }
   void GatherRows(const TensorView& x, std::span<const int32_t> rows,
                   const TensorView& out) override {
-    CpuGatherRows(*ops_.elementwise, threads_, x, rows, out);
+    CpuGatherRows(*ops_.elementwise, *threads_, x, rows, out);
   }
 
   void AppendKv(KvPool& pool, int32_t layer, const TensorView& k, const TensorView& v,
                 const StepBatch& batch, const RopeTable* rope) override {
-    CpuAppendKv(*ops_.kv, threads_, pool, layer, k, v, batch, rope);
+    CpuAppendKv(*ops_.kv, *threads_, pool, layer, k, v, batch, rope);
   }
   std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) override {
-    return CpuPlanAttention(batch, threads_.threads());
+    return CpuPlanAttention(batch, threads_->threads());
   }
   void Attention(const AttentionArgs& args) override {
-    CpuAttention(*ops_.attention, threads_, args);
+    CpuAttention(*ops_.attention, *threads_, args);
   }
 
  private:
   std::string name_;
   CpuOps ops_;
-  DType matmul_;
-  ThreadPool threads_;
+  std::unique_ptr<ThreadPool> threads_;
+  MatrixMultiplier multiplier_;
 };
 
 int UsableCores() {
@@ -161,11 +163,16 @@ Result<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
   if (options.matmul != DType::kF32 && options.matmul != DType::kBF16) {
     return InvalidArgument("matmul precision must be F32 or BF16");
   }
-  if (options.matmul == DType::kBF16 && isa != Isa::kAvx512) {
-    return Unimplemented("BF16 matrix products need AVX-512 BF16; use F32");
+  if (options.matmul == DType::kBF16) {
+    return Unimplemented("BF16 matrix products are not supported yet; use F32");
   }
-  const int threads = options.threads > 0 ? options.threads : UsableCores();
-  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(isa, threads, options.matmul));
+  auto threads =
+      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : UsableCores());
+  const CpuOps ops = CpuOpsFor(isa);
+  KVASIR_ASSIGN_OR_RETURN(MatrixMultiplier multiplier,
+                          MatrixMultiplier::Create(*ops.matmul, *threads));
+  return std::unique_ptr<Backend>(
+      std::make_unique<CpuBackend>(ops, std::move(threads), std::move(multiplier)));
 }
 
 }  // namespace kvasir
