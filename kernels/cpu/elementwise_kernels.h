@@ -81,9 +81,8 @@ inline void LayerNorm(const float* x, int64_t width, const float* weight, const 
     return Simd::Fma(centred, centred, sum);
   });
   const F scale = Simd::Set(1.0f / __builtin_sqrtf(squares / count + eps));
-  Map(x, weight, width, out, [mean, scale](F v, F w) {
-    return Simd::Mul(Simd::Mul(Simd::Sub(v, mean), scale), w);
-  });
+  Map(x, weight, width, out,
+      [mean, scale](F v, F w) { return Simd::Mul(Simd::Mul(Simd::Sub(v, mean), scale), w); });
   if (bias != nullptr) Map(out, bias, width, out, [](F v, F b) { return Simd::Add(v, b); });
 }
 
@@ -104,8 +103,9 @@ inline F GeluTanh(F x) {
 // erfc(z) for z >= 0 as t * exp(-z^2 + P(t)), t = 1 / (1 + z/2): relative error 1.2e-7 (Press et
 // al., Numerical Recipes, erfcc).
 inline F ComplementaryError(F z) {
-  static constexpr float kP[] = {0.17087277f, -0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f,
-                                 -0.18628806f, 0.09678418f, 0.37409196f, 1.00002368f, -1.26551223f};
+  static constexpr float kP[] = {0.17087277f, -0.82215223f, 1.48851587f, -1.13520398f,
+                                 0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f,
+                                 1.00002368f, -1.26551223f};
   const F t = Simd::Div(Simd::Set(1.0f), Simd::Fma(z, Simd::Set(0.5f), Simd::Set(1.0f)));
   F p = Simd::Set(kP[0]);
   for (int i = 1; i < 10; ++i) p = Simd::Fma(p, t, Simd::Set(kP[i]));

@@ -1,5 +1,5 @@
-// clang-format off: the instruction set first
-#include "kernels/cpu/simd_scalar.h"
+// clang-format off
+#include "kernels/cpu/simd_scalar.h"  // the instruction set comes first
 #include "kernels/cpu/elementwise_kernels.h"
 // clang-format on
 

@@ -1,0 +1,183 @@
+#include "kernels/cpu/kv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "kernels/core/status.h"
+#include "kernels/core/thread_pool.h"
+#include "kernels/cpu/kv_ops.h"
+#include "kernels/cpu/kv_pool.h"
+
+namespace kvasir {
+namespace {
+
+constexpr int32_t kMaxHeadDim = 512;
+static_assert(kTileSlots == kBlockTokens);
+
+CpuKvPool& PoolOf(KvPool& pool) { return static_cast<CpuKvPool&>(pool); }
+const CpuKvPool& PoolOf(const KvPool& pool) { return static_cast<const CpuKvPool&>(pool); }
+
+// Writes rows [begin, end) of a step.
+void AppendRows(const KvOps& ops, const CpuKvPool& pool, int32_t layer, const TensorView& k,
+                const TensorView& v, const StepBatch& batch, const Rotations& rotations,
+                int64_t begin, int64_t end) {
+  const int64_t head_dim = pool.layout().head_dim;
+  for (int64_t row = begin; row < end; ++row) {
+    const auto r = static_cast<size_t>(row);
+    const Rotation rotation = rotations.At(batch.local_positions[r]);
+    const int32_t block = batch.slots[r] / kBlockTokens, slot = batch.slots[r] % kBlockTokens;
+    for (int32_t head = 0; head < pool.layout().kv_heads; ++head) {
+      ops.store_token(pool.tile(), slot, k.f32_row(row) + head * head_dim,
+                      v.f32_row(row) + head * head_dim, rotation, pool.K(layer, block, head),
+                      pool.V(layer, block, head));
+    }
+  }
+}
+
+// Tokens [first, first + 16) of one head of a chunk's layer.
+KvTokens TokensOf(const KvLayerPlanes& planes, const KvLayout& layout, int32_t first,
+                  int32_t head) {
+  const int64_t heads = layout.kv_heads, head_dim = layout.head_dim;
+  const int64_t begin = (first * heads + head) * head_dim;
+  const auto at = static_cast<int64_t>(BytesOf(planes.dtype, 1)) * begin;
+  KvTokens tokens;
+  tokens.dtype = planes.dtype;
+  tokens.tokens = std::min(planes.tokens - first, kTileSlots);
+  tokens.k = static_cast<const char*>(planes.k) + at;
+  tokens.v = static_cast<const char*>(planes.v) + at;
+  tokens.stride = heads * head_dim;
+  if (planes.dtype == DType::kI8) {
+    tokens.k_scale = planes.k_scale + head * head_dim;
+    tokens.v_scale = planes.v_scale + first * heads + head;
+    tokens.scale_stride = heads;
+  }
+  return tokens;
+}
+
+float ValueAt(const KvTile& tile, const char* bytes, int64_t index) {
+  if (!tile.bf16) return reinterpret_cast<const float*>(bytes)[index];
+  return BF16ToF32(reinterpret_cast<const uint16_t*>(bytes)[index]);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CpuKvPool>> CpuKvPool::Create(const KvLayout& layout, int32_t blocks) {
+  if (layout.layers <= 0 || layout.kv_heads <= 0 || layout.head_dim <= 0 || blocks <= 0) {
+    return InvalidArgument("KV pool: layers, kv_heads, head_dim and blocks must be positive");
+  }
+  if (layout.head_dim % 2 != 0 || layout.head_dim > kMaxHeadDim) {
+    return Unimplemented("KV pool: head_dim " + std::to_string(layout.head_dim) +
+                         "; supported are even numbers up to " + std::to_string(kMaxHeadDim));
+  }
+  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16) {
+    return Unimplemented("KV pool of " + std::string(TraitsOf(layout.dtype).name) +
+                         ": only F32 and BF16 are supported");
+  }
+  auto pool = std::make_unique<CpuKvPool>();
+  pool->layout_ = layout;
+  pool->blocks_ = blocks;
+  pool->tile_ = {layout.dtype == DType::kBF16, layout.head_dim, (layout.head_dim + 15) / 16 * 16};
+  size_t bytes = 0;
+  if (__builtin_mul_overflow(static_cast<size_t>(pool->block_bytes()),
+                             static_cast<size_t>(layout.layers), &bytes) ||
+      __builtin_mul_overflow(bytes, static_cast<size_t>(blocks), &bytes)) {
+    return ResourceExhausted("KV pool: larger than the address space");
+  }
+  KVASIR_ASSIGN_OR_RETURN(pool->memory_, AlignedMemory::Allocate(bytes));
+  return pool;
+}
+
+const KvOps& KvOpsFor(Isa isa) {
+  KVASIR_CHECK(isa != Isa::kAuto);
+  if (isa == Isa::kAvx512) return kKvAvx512;
+  return isa == Isa::kAvx2 ? kKvAvx2 : kKvScalar;
+}
+
+Result<std::unique_ptr<KvPool>> CreateCpuKvPool(const KvLayout& layout, int32_t blocks) {
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool, CpuKvPool::Create(layout, blocks));
+  return pool;
+}
+
+void CpuCopyBlock(KvPool& pool, int32_t from, int32_t to) {
+  const CpuKvPool& cpu = PoolOf(pool);
+  if (from == to) return;
+  for (int32_t layer = 0; layer < pool.layout().layers; ++layer) {
+    std::memcpy(cpu.Block(layer, to), cpu.Block(layer, from),
+                static_cast<size_t>(cpu.block_bytes()));
+  }
+}
+
+void CpuLoadKv(const KvOps& ops, KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+               std::span<const int32_t> block_ids, const RopeTable* rope) {
+  const CpuKvPool& cpu = PoolOf(pool);
+  KVASIR_CHECK(planes.dtype == DType::kF32 || planes.dtype == DType::kF16 ||
+               planes.dtype == DType::kI8);
+  KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
+  const auto rotations = cpu.RotationsFor(rope, planes.tokens);
+  alignas(64) float scratch[kTileSlots * kMaxHeadDim];
+  for (int32_t first = 0; first < planes.tokens; first += kTileSlots) {
+    Rotation turns[kTileSlots];
+    const int32_t count = std::min(planes.tokens - first, kTileSlots);
+    for (int32_t t = 0; t < count; ++t) turns[t] = rotations->At(first + t);
+    const int32_t block = block_ids[static_cast<size_t>(first / kTileSlots)];
+    for (int32_t head = 0; head < pool.layout().kv_heads; ++head) {
+      ops.load_tile(cpu.tile(), TokensOf(planes, pool.layout(), first, head), turns, scratch,
+                    cpu.K(layer, block, head), cpu.V(layer, block, head));
+    }
+  }
+}
+
+void CpuSaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
+               float* host_k, float* host_v) {
+  KVASIR_CHECK(row_begin >= 0 && row_begin <= row_end && row_end <= k.rows && row_end <= v.rows);
+  const auto k_bytes = static_cast<size_t>(k.cols) * sizeof(float);
+  const auto v_bytes = static_cast<size_t>(v.cols) * sizeof(float);
+  for (int64_t row = row_begin; row < row_end; ++row) {
+    std::memcpy(host_k + (row - row_begin) * k.cols, k.f32_row(row), k_bytes);
+    std::memcpy(host_v + (row - row_begin) * v.cols, v.f32_row(row), v_bytes);
+  }
+}
+
+void CpuReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+               int32_t tokens, float* host_k, float* host_v) {
+  const CpuKvPool& cpu = PoolOf(pool);
+  const KvTile& tile = cpu.tile();
+  KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(tokens)));
+  for (int32_t token = 0; token < tokens; ++token) {
+    const int32_t block = block_ids[static_cast<size_t>(token / kTileSlots)];
+    const int32_t slot = token % kTileSlots;
+    for (int32_t head = 0; head < pool.layout().kv_heads; ++head) {
+      const char* k = cpu.K(layer, block, head);
+      const char* v = cpu.V(layer, block, head);
+      for (int32_t d = 0; d < tile.head_dim; ++d) {
+        *host_k++ = ValueAt(tile, k, tile.KIndex(slot, d));
+        *host_v++ = ValueAt(tile, v, tile.VIndex(slot, d));
+      }
+    }
+  }
+}
+
+void CpuAppendKv(const KvOps& ops, ThreadPool& threads, KvPool& pool, int32_t layer,
+                 const TensorView& k, const TensorView& v, const StepBatch& batch,
+                 const RopeTable* rope) {
+  const CpuKvPool& cpu = PoolOf(pool);
+  const int64_t rows = k.rows, width = int64_t{pool.layout().kv_heads} * pool.layout().head_dim;
+  KVASIR_CHECK(rows == batch.rows() && v.rows == rows && k.cols == width && v.cols == width);
+  if (rows == 0) return;
+  const int32_t last =
+      *std::max_element(batch.local_positions.begin(), batch.local_positions.end());
+  const auto rotations = cpu.RotationsFor(rope, int64_t{last} + 1);
+  constexpr int64_t kWorthSplitting = 16 * 1024;  // values, about 15 us
+  if (threads.threads() == 1 || rows < 4 || rows * width < kWorthSplitting) {
+    AppendRows(ops, cpu, layer, k, v, batch, *rotations, 0, rows);
+    return;
+  }
+  const int64_t tasks = std::min<int64_t>(rows, 4 * int64_t{threads.threads()});
+  threads.ParallelFor(tasks, [&](int64_t task, int) {
+    AppendRows(ops, cpu, layer, k, v, batch, *rotations, rows * task / tasks,
+               rows * (task + 1) / tasks);
+  });
+}
+
+}  // namespace kvasir

@@ -1,0 +1,143 @@
+// The loops of KvOps in terms of Simd. Include after one simd_*.h, in a translation unit of that
+// suffix, which also defines PackKTile and PackVTile.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/kv_ops.h"
+#include "kernels/cpu/kv_rotate.h"
+
+namespace kvasir {
+namespace {
+
+constexpr int kMaxStackDim = 512;  // longest head kept on the stack
+
+inline uint16_t RoundToBf16(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+inline void StoreKey(const KvTile& tile, int slot, const float* key, void* k_tile) {
+  if (tile.bf16) {
+    auto* to = static_cast<uint16_t*>(k_tile) + 2 * slot;
+    for (int64_t d = 0; d < tile.head_dim; d += 2, to += 2 * kTileSlots) {
+      to[0] = RoundToBf16(key[d]);
+      to[1] = RoundToBf16(key[d + 1]);
+    }
+  } else {
+    auto* to = static_cast<float*>(k_tile) + slot;
+    for (int64_t d = 0; d < tile.head_dim; ++d) to[d * kTileSlots] = key[d];
+  }
+}
+
+inline void StoreValue(const KvTile& tile, int slot, const float* value, void* v_tile) {
+  if (tile.bf16) {
+    auto* to = static_cast<uint16_t*>(v_tile) + tile.VIndex(slot, 0);
+    for (int64_t d = 0; d < tile.head_dim; ++d) to[2 * d] = RoundToBf16(value[d]);
+    for (int64_t d = tile.head_dim; d < tile.v_width; ++d) to[2 * d] = 0;
+  } else {
+    auto* to = static_cast<float*>(v_tile) + tile.VIndex(slot, 0);
+    for (int64_t d = 0; d < tile.head_dim; ++d) to[d] = value[d];
+    for (int64_t d = tile.head_dim; d < tile.v_width; ++d) to[d] = 0;
+  }
+}
+
+inline void StoreToken(const KvTile& tile, int slot, const float* k, const float* v,
+                       const Rotation& rotation, void* k_tile, void* v_tile) {
+  float key[kMaxStackDim];
+  RotateRow(k, rotation, tile.head_dim, key);
+  StoreKey(tile, slot, key, k_tile);
+  StoreValue(tile, slot, v, v_tile);
+}
+
+// Elements [0, n) of a stored row, unscaled.
+inline void WidenRow(DType dtype, const void* row, int64_t index, int64_t n, float* out) {
+  int64_t i = 0;
+  if (dtype == DType::kI8) {
+    const auto* from = static_cast<const int8_t*>(row) + index;
+    for (; i + Simd::kWidth <= n; i += Simd::kWidth) Simd::Store(out + i, Simd::LoadI8(from + i));
+    for (; i < n; ++i) out[i] = static_cast<float>(from[i]);
+  } else if (dtype == DType::kF16) {
+    const auto* from = static_cast<const uint16_t*>(row) + index;
+    for (; i + Simd::kWidth <= n; i += Simd::kWidth) Simd::Store(out + i, Simd::LoadF16(from + i));
+    for (; i < n; ++i) out[i] = F16ToF32(from[i]);
+  } else {
+    const auto* from = static_cast<const float*>(row) + index;
+    for (; i + Simd::kWidth <= n; i += Simd::kWidth) Simd::Store(out + i, Simd::Load(from + i));
+    for (; i < n; ++i) out[i] = from[i];
+  }
+}
+
+// out[i] = x[i] * scale[i].
+inline void ScaleEach(const float* scale, int64_t n, float* x) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+    Simd::Store(x + i, Simd::Mul(Simd::Load(x + i), Simd::Load(scale + i)));
+  }
+  for (; i < n; ++i) x[i] *= scale[i];
+}
+
+inline void ScaleAll(float scale, int64_t n, float* x) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+    Simd::Store(x + i, Simd::Mul(Simd::Load(x + i), Simd::Set(scale)));
+  }
+  for (; i < n; ++i) x[i] *= scale;
+}
+
+inline void ZeroRows(int64_t from, int64_t width, float* scratch) {
+  for (int64_t i = from * width; i < kTileSlots * width; ++i) scratch[i] = 0.0f;
+}
+
+// Keys of `from`, turned, to scratch [16][D'].
+inline void WidenKeys(const KvTile& tile, const KvTokens& from, const Rotation* rotations,
+                      float* scratch) {
+  float key[kMaxStackDim];
+  for (int32_t t = 0; t < from.tokens; ++t) {
+    WidenRow(from.dtype, from.k, t * from.stride, tile.head_dim, key);
+    if (from.dtype == DType::kI8) ScaleEach(from.k_scale, tile.head_dim, key);
+    RotateRow(key, rotations[t], tile.head_dim, scratch + int64_t{t} * tile.v_width);
+  }
+  ZeroRows(from.tokens, tile.v_width, scratch);
+}
+
+inline void WidenValues(const KvTile& tile, const KvTokens& from, float* scratch) {
+  for (int32_t t = 0; t < from.tokens; ++t) {
+    float* row = scratch + int64_t{t} * tile.v_width;
+    WidenRow(from.dtype, from.v, t * from.stride, tile.head_dim, row);
+    if (from.dtype == DType::kI8) ScaleAll(from.v_scale[t * from.scale_stride], tile.head_dim, row);
+    for (int64_t d = tile.head_dim; d < tile.v_width; ++d) row[d] = 0.0f;
+  }
+  ZeroRows(from.tokens, tile.v_width, scratch);
+}
+
+// scratch [16][D'] -> tiles, value by value.
+inline void PackTileByValue(const KvTile& tile, const float* scratch, bool keys, void* to) {
+  for (int slot = 0; slot < kTileSlots; ++slot) {
+    const float* row = scratch + int64_t{slot} * tile.v_width;
+    if (keys) {
+      StoreKey(tile, slot, row, to);
+    } else {
+      StoreValue(tile, slot, row, to);
+    }
+  }
+}
+
+// Defined by the translation unit.
+void PackKTile(const KvTile& tile, const float* scratch, void* k_tile);
+void PackVTile(const KvTile& tile, const float* scratch, void* v_tile);
+
+inline void LoadTile(const KvTile& tile, const KvTokens& from, const Rotation* rotations,
+                     float* scratch, void* k_tile, void* v_tile) {
+  WidenKeys(tile, from, rotations, scratch);
+  PackKTile(tile, scratch, k_tile);
+  WidenValues(tile, from, scratch);
+  PackVTile(tile, scratch, v_tile);
+}
+
+constexpr KvOps kKvTable = {StoreToken, LoadTile};
+
+}  // namespace
+}  // namespace kvasir
