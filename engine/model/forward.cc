@@ -1,0 +1,226 @@
+#include "engine/model/forward.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvasir {
+namespace {
+
+enum Slot : size_t {
+  kHidden,
+  kNormed,
+  kQuery,
+  kKey,
+  kValue,
+  kAttended,
+  kGate,
+  kUp,
+  kDelta,
+  kLastHidden,
+  kLastAttended,
+  kLogits,
+};
+
+// One pass over one batch: the layer equations, with the things that every one of them needs.
+class Pass {
+ public:
+  Pass(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
+       const std::vector<CaptureRange>& captures)
+      : model_(model),
+        config_(model.config),
+        pool_(pool),
+        batch_(batch),
+        workspace_(workspace),
+        backend_(workspace.backend()),
+        captures_(captures),
+        plan_(backend_.PlanAttention(batch)) {}
+
+  Status Run(std::vector<float>* logits) {
+    TensorView x;
+    KVASIR_ASSIGN_OR_RETURN(x, Get(kHidden, batch_.rows(), config_.width));
+    backend_.Embed(*model_.embedding, batch_.token_ids, config_.embed_scale, x);
+    const int32_t last = config_.layers - 1;
+    for (int32_t layer = 0; layer < last; ++layer) {
+      KVASIR_RETURN_IF_ERROR(ProjectAndStore(layer, x));
+      KVASIR_ASSIGN_OR_RETURN(const TensorView attended, Attend(layer));
+      KVASIR_RETURN_IF_ERROR(MixAttention(layer, attended, x));
+      KVASIR_RETURN_IF_ERROR(FeedForward(layer, x));
+    }
+    KVASIR_RETURN_IF_ERROR(ProjectAndStore(last, x));
+    logits->clear();
+    return batch_.logit_rows.empty() ? Status::Ok() : Finish(last, x, logits);
+  }
+
+ private:
+  Result<TensorView> Get(Slot slot, int64_t rows, int64_t cols) {
+    return workspace_.Get(slot, rows, cols);
+  }
+  const LayerWeights& Weights(int32_t layer) const {
+    return model_.layers[static_cast<size_t>(layer)];
+  }
+  const RopeTable& Rope(int32_t layer) const {
+    const auto table = config_.layer_rope[static_cast<size_t>(layer)];
+    return config_.ropes[static_cast<size_t>(table)];
+  }
+  void RmsNorm(const TensorView& x, const Buffer& weight, int64_t width, const TensorView& out) {
+    backend_.Norm(NormKind::kRms, x, width, weight.f32(), nullptr, config_.norm_eps, out);
+  }
+  static const float* OrNull(const std::unique_ptr<Buffer>& buffer) {
+    return buffer ? buffer->f32() : nullptr;
+  }
+
+  // q, k, v = W norm(x) (+ bias, QK-norm); k, v into the pool and into the captures.
+  Status ProjectAndStore(int32_t layer, const TensorView& x) {
+    const LayerWeights& w = Weights(layer);
+    TensorView h;
+    KVASIR_ASSIGN_OR_RETURN(h, Get(kNormed, x.rows, config_.width));
+    KVASIR_ASSIGN_OR_RETURN(q_, Get(kQuery, x.rows, w.q->outputs()));
+    KVASIR_ASSIGN_OR_RETURN(k_, Get(kKey, x.rows, w.k->outputs()));
+    KVASIR_ASSIGN_OR_RETURN(v_, Get(kValue, x.rows, w.v->outputs()));
+    RmsNorm(x, *w.attn_norm, config_.width, h);
+    backend_.MatMul(h, *w.q, OrNull(w.q_bias), false, q_);
+    backend_.MatMul(h, *w.k, OrNull(w.k_bias), false, k_);
+    backend_.MatMul(h, *w.v, OrNull(w.v_bias), false, v_);
+    if (config_.qk_norm) {
+      RmsNorm(q_, *w.q_norm, config_.head_dim, q_);
+      RmsNorm(k_, *w.k_norm, config_.head_dim, k_);
+    }
+    Capture(layer);
+    backend_.AppendKv(pool_, layer, k_, v_, batch_, &Rope(layer));
+    return Status::Ok();
+  }
+
+  void Capture(int32_t layer) {
+    for (const CaptureRange& range : captures_) {
+      KvCapture& to = *range.capture;
+      const size_t token = static_cast<size_t>(to.kv_heads) * static_cast<size_t>(to.head_dim);
+      const size_t at = static_cast<size_t>(layer) * to.LayerStride() +
+                        static_cast<size_t>(range.token_begin) * token;
+      backend_.SaveKv(k_, v_, range.row_begin, range.row_end, to.k.data() + at, to.v.data() + at);
+    }
+  }
+
+  Result<TensorView> Attend(int32_t layer) {
+    TensorView out;
+    KVASIR_ASSIGN_OR_RETURN(out, Get(kAttended, q_.rows, q_.cols));
+    AttentionArgs args;
+    args.pool = &pool_;
+    args.layer = layer;
+    args.q = q_;
+    args.scale = config_.attention_scale;
+    args.window = config_.layer_window[static_cast<size_t>(layer)];
+    args.rope = &Rope(layer);
+    args.batch = &batch_;
+    args.plan = plan_.get();
+    args.out = out;
+    backend_.Attention(args);
+    return out;
+  }
+
+  // x += W input, with a norm between if the architecture has one there.
+  Status AddProjection(const TensorView& input, const PackedWeight& weight,
+                       const std::unique_ptr<Buffer>& post_norm, const TensorView& x) {
+    if (!post_norm) {
+      backend_.MatMul(input, weight, nullptr, true, x);
+      return Status::Ok();
+    }
+    TensorView delta;
+    KVASIR_ASSIGN_OR_RETURN(delta, Get(kDelta, x.rows, x.cols));
+    backend_.MatMul(input, weight, nullptr, false, delta);
+    RmsNorm(delta, *post_norm, config_.width, delta);
+    backend_.Add(x, delta);
+    return Status::Ok();
+  }
+
+  Status MixAttention(int32_t layer, const TensorView& attended, const TensorView& x) {
+    const LayerWeights& w = Weights(layer);
+    return AddProjection(attended, *w.o, w.post_attn_norm, x);
+  }
+
+  // x += W_down (activation(W_gate h) * W_up h), h = norm(x).
+  Status FeedForward(int32_t layer, const TensorView& x) {
+    const LayerWeights& w = Weights(layer);
+    TensorView h, gate, up;
+    KVASIR_ASSIGN_OR_RETURN(h, Get(kNormed, x.rows, config_.width));
+    KVASIR_ASSIGN_OR_RETURN(gate, Get(kGate, x.rows, config_.ffn_width));
+    KVASIR_ASSIGN_OR_RETURN(up, Get(kUp, x.rows, config_.ffn_width));
+    RmsNorm(x, *w.ffn_norm, config_.width, h);
+    backend_.MatMul(h, *w.gate, nullptr, false, gate);
+    backend_.MatMul(h, *w.up, nullptr, false, up);
+    backend_.Activate(config_.activation, gate, up, gate);
+    return AddProjection(gate, *w.down, w.post_ffn_norm, x);
+  }
+
+  // The last layer behind its K and V feeds nothing but logits: only the rows that want them go on.
+  Status Finish(int32_t layer, const TensorView& x, std::vector<float>* logits) {
+    KVASIR_ASSIGN_OR_RETURN(const TensorView attended, Attend(layer));
+    const auto rows = static_cast<int64_t>(batch_.logit_rows.size());
+    TensorView last, last_attended;
+    KVASIR_ASSIGN_OR_RETURN(last, Get(kLastHidden, rows, x.cols));
+    KVASIR_ASSIGN_OR_RETURN(last_attended, Get(kLastAttended, rows, attended.cols));
+    backend_.GatherRows(x, batch_.logit_rows, last);
+    backend_.GatherRows(attended, batch_.logit_rows, last_attended);
+    KVASIR_RETURN_IF_ERROR(MixAttention(layer, last_attended, last));
+    KVASIR_RETURN_IF_ERROR(FeedForward(layer, last));
+    return Head(last, logits);
+  }
+
+  Status Head(const TensorView& x, std::vector<float>* logits) {
+    TensorView h, out;
+    KVASIR_ASSIGN_OR_RETURN(h, Get(kNormed, x.rows, config_.width));
+    KVASIR_ASSIGN_OR_RETURN(out, Get(kLogits, x.rows, config_.vocab));
+    RmsNorm(x, *model_.output_norm, config_.width, h);
+    backend_.MatMul(h, model_.OutputHead(), nullptr, false, out);
+    logits->resize(static_cast<size_t>(out.rows * out.cols));
+    backend_.Download(out.data, logits->data(), logits->size() * sizeof(float));
+    return Status::Ok();
+  }
+
+  const Model& model_;
+  const ModelConfig& config_;
+  KvPool& pool_;
+  const StepBatch& batch_;
+  Workspace& workspace_;
+  Backend& backend_;
+  const std::vector<CaptureRange>& captures_;
+  std::unique_ptr<AttentionPlan> plan_;
+  TensorView q_, k_, v_;  // of the layer at hand
+};
+
+Status CheckTokens(const ModelConfig& config, const std::vector<int32_t>& ids) {
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= config.vocab) {
+      return InvalidArgument("token id " + std::to_string(id) + " is outside the vocabulary of " +
+                             std::to_string(config.vocab));
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<TensorView> Workspace::Get(size_t slot, int64_t rows, int64_t cols) {
+  if (slot >= slots_.size()) slots_.resize(slot + 1);
+  const size_t bytes = static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float);
+  std::unique_ptr<Buffer>& buffer = slots_[slot];
+  if (!buffer || buffer->bytes() < bytes) {
+    buffer.reset();  // contents are undefined anyway: never hold both
+    KVASIR_ASSIGN_OR_RETURN(buffer, backend_.Allocate(bytes));
+  }
+  return F32View(buffer->f32(), rows, cols);
+}
+
+Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
+               const std::vector<CaptureRange>& captures, std::vector<float>* logits) {
+  KVASIR_CHECK(pool.layout().layers == model.config.layers);
+  logits->clear();
+  if (batch.rows() == 0) return Status::Ok();
+  KVASIR_RETURN_IF_ERROR(CheckTokens(model.config, batch.token_ids));
+  Backend& backend = workspace.backend();
+  backend.BeginStep();
+  const Status status = Pass(model, pool, batch, workspace, captures).Run(logits);
+  backend.EndStep();
+  return status;
+}
+
+}  // namespace kvasir
