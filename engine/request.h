@@ -33,19 +33,19 @@ struct RequestTiming {
 // `finish` no other follows.
 struct TokenEvent {
   int32_t token = -1;
-  TokenLogprob logprob;               // if asked for
-  std::vector<TokenLogprob> top;      // if asked for, most likely first
+  TokenLogprob logprob;           // if asked for
+  std::vector<TokenLogprob> top;  // if asked for, most likely first
   FinishReason finish = FinishReason::kNone;
-  Status status;                      // why, for kError and kCancelled
-  RequestTiming timing;               // with finish
+  Status status;         // why, for kError and kCancelled
+  RequestTiming timing;  // with finish
 };
 
 struct Request {
   PromptPlan prompt;
   SamplingParams sampling;
-  int32_t max_tokens = 256;           // 0 = prefill only: no logits, no tokens
-  std::vector<int32_t> stop_ids;      // end the answer, not emitted; ignored if ignore_eos
-  bool ignore_eos = false;            // benchmarks
+  int32_t max_tokens = 256;       // 0 = prefill only: no logits, no tokens
+  std::vector<int32_t> stop_ids;  // end the answer, not emitted; ignored if ignore_eos
+  bool ignore_eos = false;        // benchmarks
   // Called on the engine's thread: must not block; post to your own executor.
   std::function<void(const TokenEvent&)> sink;
 

@@ -16,8 +16,8 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // [-2, 2]; over the answer
   float frequency_penalty = 0.0f;   // [-2, 2]; over the answer
   uint64_t seed = 0;                // same seed, same prompt, same answer, whatever the batch
-  std::vector<std::pair<int32_t, float>> logit_bias;  // (token id, added to its logit)
-  int32_t logprobs = -1;            // -1 none, 0 the chosen token's, n also the n most likely
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // (token id, added to its logit)
+  int32_t logprobs = -1;  // -1 none, 0 the chosen token's, n also the n most likely
 };
 
 }  // namespace kvasir

@@ -44,7 +44,4 @@ class StepRunner {
   std::vector<float> logits_;
 };
 
-// The part of a batch that belongs to sequence `index`, as a batch of its own.
-StepBatch BatchOfSequence(const StepBatch& batch, size_t index);
-
 }  // namespace kvasir
