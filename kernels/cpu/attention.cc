@@ -1,0 +1,291 @@
+#include "kernels/cpu/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/core/status.h"
+#include "kernels/core/thread_pool.h"
+#include "kernels/cpu/attention_ops.h"
+#include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/kv_pool.h"
+
+namespace kvasir {
+namespace {
+
+// What every task of one call shares.
+struct Call {
+  const AttentionOps& ops;
+  const AttentionArgs& args;
+  const CpuAttentionPlan& plan;
+  const CpuKvPool& pool;
+  const Rotations& rotations;
+  int32_t head_dim, width, group;  // D, D', H / G
+
+  Call(const AttentionOps& o, const AttentionArgs& a, const Rotations& r)
+      : ops(o),
+        args(a),
+        plan(static_cast<const CpuAttentionPlan&>(*a.plan)),
+        pool(static_cast<const CpuKvPool&>(*a.pool)),
+        rotations(r),
+        head_dim(a.pool->layout().head_dim),
+        width(pool.tile().v_width),
+        group(static_cast<int32_t>(a.q.cols / head_dim / a.pool->layout().kv_heads)) {}
+
+  int64_t position(int32_t row) const { return args.batch->positions[static_cast<size_t>(row)]; }
+  // Floats of one finished split of a lane: max, sum, acc [D'].
+  int64_t partial_floats() const { return width + 2; }
+  int64_t lanes(const RowTile& tile) const {
+    return int64_t{tile.row_end - tile.row_begin} * group;
+  }
+};
+
+// Softmax over several splits. acc [D'].
+struct Total {
+  float* max;
+  float* sum;
+  float* acc;
+};
+
+// Adds a split of which `sum` is the sum of weights relative to 2^max. A split without a visible
+// key has sum 0 and changes nothing; the largest weight of any other is 1.
+void Merge(const Total& total, float max, float sum, const float* acc, int32_t width) {
+  if (sum == 0.0f) return;
+  const float top = std::max(*total.max, max);
+  const float before = std::exp2(*total.max - top), now = std::exp2(max - top);
+  for (int32_t d = 0; d < width; ++d) total.acc[d] = total.acc[d] * before + acc[d] * now;
+  *total.sum = *total.sum * before + sum * now;
+  *total.max = top;
+}
+
+float SumOf(const float* partial_sums) {
+  float sum = 0.0f;
+  for (int i = 0; i < kTileSlots; ++i) sum += partial_sums[i];
+  return sum;
+}
+
+// One row tile and kv head. Lane i is row i / group, query head i % group of the kv head's group.
+class TileWork {
+ public:
+  TileWork(const Call& call, const RowTile& tile, int32_t head, std::vector<float>& scratch)
+      : call_(call), tile_(tile), head_(head), lanes_(call.lanes(tile)) {
+    const int64_t values = lanes_ * call.width;
+    const auto floats = static_cast<size_t>(4 * values + (kTileSlots + 3) * lanes_);
+    if (scratch.size() < floats) scratch.resize(floats);
+    query_ = scratch.data();
+    turned_ = query_ + values;
+    state_.acc = turned_ + values;
+    total_acc_ = state_.acc + values;
+    state_.sum = total_acc_ + values;
+    state_.max = state_.sum + kTileSlots * lanes_;
+    total_max_ = state_.max + lanes_;
+    total_sum_ = total_max_ + lanes_;
+    ScaleQueries();
+  }
+
+  // Leaves the softmax of one split in max(), sum(), acc().
+  void RunSplit(int32_t split) {
+    std::fill_n(state_.max, lanes_, kNoScore);
+    std::fill_n(state_.sum, kTileSlots * lanes_, 0.0f);
+    std::fill_n(state_.acc, lanes_ * call_.width, 0.0f);
+    const int32_t begin = tile_.piece_begin + split * CpuAttentionPlan::kSplitPieces;
+    const int32_t end = std::min(begin + CpuAttentionPlan::kSplitPieces, tile_.piece_end);
+    for (int32_t p = begin; p < end; ++p) AddPiece(call_.plan.pieces()[static_cast<size_t>(p)]);
+  }
+
+  void StorePartials(float* to) const {
+    for (int64_t lane = 0; lane < lanes_; ++lane, to += call_.partial_floats()) {
+      to[0] = state_.max[lane];
+      to[1] = SumOf(state_.sum + lane * kTileSlots);
+      std::copy_n(state_.acc + lane * call_.width, call_.width, to + 2);
+    }
+  }
+
+  void ClearTotals() {
+    std::fill_n(total_max_, lanes_, kNoScore);
+    std::fill_n(total_sum_, lanes_, 0.0f);
+    std::fill_n(total_acc_, lanes_ * call_.width, 0.0f);
+  }
+  void MergeSplit() {
+    for (int64_t lane = 0; lane < lanes_; ++lane) {
+      Merge(TotalOf(lane), state_.max[lane], SumOf(state_.sum + lane * kTileSlots),
+            state_.acc + lane * call_.width, call_.width);
+    }
+  }
+  void MergePartials(const float* from) {
+    for (int64_t lane = 0; lane < lanes_; ++lane, from += call_.partial_floats()) {
+      Merge(TotalOf(lane), from[0], from[1], from + 2, call_.width);
+    }
+  }
+
+  // Writes the output rows; a lane that saw no key gets zeros.
+  void Finish() const {
+    for (int64_t lane = 0; lane < lanes_; ++lane) {
+      const float sum = total_sum_[lane];
+      const float share = sum == 0.0f ? 0.0f : 1.0f / sum;
+      const float* acc = total_acc_ + lane * call_.width;
+      float* out = LaneOf(call_.args.out, lane);
+      for (int32_t d = 0; d < call_.head_dim; ++d) out[d] = acc[d] * share;
+    }
+  }
+
+ private:
+  int32_t RowOf(int64_t lane) const {
+    return tile_.row_begin + static_cast<int32_t>(lane / call_.group);
+  }
+  float* LaneOf(const TensorView& view, int64_t lane) const {
+    const int64_t query_head = int64_t{head_} * call_.group + lane % call_.group;
+    return view.f32_row(RowOf(lane)) + query_head * call_.head_dim;
+  }
+  Total TotalOf(int64_t lane) {
+    return {total_max_ + lane, total_sum_ + lane, total_acc_ + lane * call_.width};
+  }
+
+  // Queries times scale and log2(e), so that weights are powers of two.
+  void ScaleQueries() {
+    const float scale = call_.args.scale * std::numbers::log2e_v<float>;
+    for (int64_t lane = 0; lane < lanes_; ++lane) {
+      const float* from = LaneOf(call_.args.q, lane);
+      float* to = query_ + lane * call_.width;
+      for (int32_t d = 0; d < call_.head_dim; ++d) to[d] = from[d] * scale;
+    }
+  }
+
+  // Turns the queries to positions relative to a segment's base; rows before it see none of it.
+  void TurnQueries(int32_t segment) {
+    const int64_t base = call_.args.batch->segments[static_cast<size_t>(segment)].base;
+    for (int64_t lane = 0; lane < lanes_; ++lane) {
+      const int64_t offset = call_.position(RowOf(lane)) - base;
+      if (offset < 0) continue;
+      const int64_t at = lane * call_.width;
+      call_.ops.rotate(call_.rotations.At(offset), query_ + at, call_.head_dim, call_.width,
+                       turned_ + at);
+    }
+    segment_ = segment;
+  }
+
+  KeyRange RangeOf(int32_t row, const PlannedPiece& piece) const {
+    const int64_t base = call_.args.batch->segments[static_cast<size_t>(piece.segment)].base;
+    const int64_t offset = call_.position(row) - base - piece.first_key;
+    const int64_t hi = std::clamp<int64_t>(offset + 1, 0, piece.keys);
+    const int64_t lo = call_.args.window == 0 ? 0 : offset + 1 - call_.args.window;
+    return {static_cast<int32_t>(std::clamp<int64_t>(lo, 0, piece.keys)), static_cast<int32_t>(hi)};
+  }
+
+  // Ranges of all lanes; false if none sees a key.
+  bool FillRanges(const PlannedPiece& piece) {
+    ranges_.resize(static_cast<size_t>(lanes_));
+    bool any = false;
+    for (int64_t lane = 0; lane < lanes_; lane += call_.group) {
+      const KeyRange range = RangeOf(RowOf(lane), piece);
+      std::fill_n(ranges_.begin() + lane, call_.group, range);
+      any |= range.lo < range.hi;
+    }
+    return any;
+  }
+
+  void AddPiece(const PlannedPiece& piece) {
+    if (!FillRanges(piece)) return;
+    if (piece.segment != segment_) TurnQueries(piece.segment);
+    AttentionPiece tiles;
+    const int32_t blocks = BlocksFor(piece.keys);
+    for (int32_t b = 0; b < kPieceBlocks; ++b) {
+      const auto entry = static_cast<size_t>(piece.block + std::min(b, blocks - 1));
+      const int32_t block = call_.args.batch->block_table[entry];
+      tiles.k[b] = call_.pool.K(call_.args.layer, block, head_);
+      tiles.v[b] = call_.pool.V(call_.args.layer, block, head_);
+    }
+    call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), turned_, ranges_.data(),
+                        state_);
+  }
+
+  const Call& call_;
+  const RowTile& tile_;
+  const int32_t head_;
+  const int64_t lanes_;
+  int32_t segment_ = -1;  // for which turned_ holds
+  float* query_;          // [lanes][D'] scaled
+  float* turned_;         // [lanes][D'] scaled and turned
+  LaneState state_;       // of the current split
+  float *total_max_, *total_sum_, *total_acc_;
+  std::vector<KeyRange> ranges_;
+};
+
+// Where the partial results of (tile, kv head, split) begin: [tile][head][split][lanes].
+float* PartialsOf(const Call& call, const RowTile& tile, int32_t head, int32_t split) {
+  const int64_t heads = call.pool.layout().kv_heads, splits = CpuAttentionPlan::SplitsOf(tile);
+  const int64_t lane =
+      tile.partial * heads * call.group + (head * splits + split) * call.lanes(tile);
+  return call.plan.partials().data() + lane * call.partial_floats();
+}
+
+void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head,
+             std::vector<float>& scratch) {
+  const RowTile& tile = call.plan.tiles()[static_cast<size_t>(unit.tile)];
+  TileWork work(call, tile, head, scratch);
+  if (unit.split != AttentionUnit::kWholeTile) {
+    work.RunSplit(unit.split);
+    work.StorePartials(PartialsOf(call, tile, head, unit.split));
+    return;
+  }
+  work.ClearTotals();
+  for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
+    work.RunSplit(split);
+    work.MergeSplit();
+  }
+  work.Finish();
+}
+
+// Merges the partial results of all split tiles: a few microseconds, on the caller's thread.
+void MergeSplitTiles(const Call& call, std::vector<float>& scratch) {
+  for (const AttentionUnit& unit : call.plan.units()) {
+    if (unit.split != 0) continue;
+    const RowTile& tile = call.plan.tiles()[static_cast<size_t>(unit.tile)];
+    for (int32_t head = 0; head < call.pool.layout().kv_heads; ++head) {
+      TileWork work(call, tile, head, scratch);
+      work.ClearTotals();
+      for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
+        work.MergePartials(PartialsOf(call, tile, head, split));
+      }
+      work.Finish();
+    }
+  }
+}
+
+void CheckShapes(const AttentionArgs& args) {
+  const KvLayout& layout = args.pool->layout();
+  KVASIR_CHECK(args.plan != nullptr && args.batch != nullptr);
+  KVASIR_CHECK(args.q.cols % (int64_t{layout.head_dim} * layout.kv_heads) == 0);
+  KVASIR_CHECK(args.out.rows == args.q.rows && args.out.cols == args.q.cols);
+  KVASIR_CHECK(args.q.rows == args.batch->rows());
+  KVASIR_CHECK(&static_cast<const CpuAttentionPlan&>(*args.plan).batch() == args.batch);
+  KVASIR_CHECK(args.rope == nullptr || args.rope->rotary_dims <= layout.head_dim);
+}
+
+}  // namespace
+
+const AttentionOps& AttentionOpsFor(Isa isa) {
+  KVASIR_CHECK(isa != Isa::kAuto);
+  if (isa == Isa::kAvx512) return kAttentionAvx512;
+  return isa == Isa::kAvx2 ? kAttentionAvx2 : kAttentionScalar;
+}
+
+void CpuAttention(const AttentionOps& ops, ThreadPool& threads, const AttentionArgs& args) {
+  CheckShapes(args);
+  const auto& plan = static_cast<const CpuAttentionPlan&>(*args.plan);
+  const auto rotations =
+      static_cast<const CpuKvPool&>(*args.pool).RotationsFor(args.rope, plan.rotations());
+  const Call call(ops, args, *rotations);
+  const int64_t heads = args.pool->layout().kv_heads;
+  plan.scratch().resize(static_cast<size_t>(threads.threads()));
+  plan.partials().resize(
+      static_cast<size_t>(plan.partial_rows() * heads * call.group * call.partial_floats()));
+  const auto tasks = static_cast<int64_t>(plan.units().size()) * heads;
+  threads.ParallelFor(tasks, [&](int64_t task, int thread) {
+    RunUnit(call, plan.units()[static_cast<size_t>(task / heads)],
+            static_cast<int32_t>(task % heads), plan.scratch()[static_cast<size_t>(thread)]);
+  });
+  if (plan.partial_rows() > 0) MergeSplitTiles(call, plan.scratch()[0]);
+}
+
+}  // namespace kvasir

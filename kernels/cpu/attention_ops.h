@@ -1,0 +1,50 @@
+// AttentionOps: the inner loops of attention, one table an instruction set.
+//
+// A *lane* is one (row, query head) pair. All lanes of a call share a kv head and read the same
+// *piece*: up to four consecutive blocks (64 keys) of one segment. What happens to a lane depends
+// on its own inputs alone, bit for bit, whatever the other lanes and however many there are.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/kv_ops.h"
+
+namespace kvasir {
+
+inline constexpr int kPieceBlocks = 4;
+inline constexpr int kPieceKeys = kPieceBlocks * kTileSlots;
+
+// A running maximum below every real score, and a masked score below that.
+inline constexpr float kNoScore = -1e30f;
+inline constexpr float kMasked = -2e30f;
+
+// Tiles of the piece's blocks; entries behind the last block repeat a valid one.
+struct AttentionPiece {
+  const void* k[kPieceBlocks];
+  const void* v[kPieceBlocks];
+};
+
+// Keys [lo, hi) of a piece, as seen by one lane; hi <= lo = none.
+struct KeyRange {
+  int32_t lo = 0, hi = 0;
+};
+
+// Softmax in progress of n lanes, scores in units of log 2.
+struct LaneState {
+  float* max;  // [n], kNoScore at first
+  float* sum;  // [n][16] partial sums of the weights, zeros at first
+  float* acc;  // [n][D'] weighted values, zeros at first
+};
+
+struct AttentionOps {
+  // out [D'] = x [D] turned; the padding of out becomes zero.
+  void (*rotate)(const Rotation& rotation, const float* x, int32_t head_dim, int32_t width,
+                 float* out);
+  // Adds a piece to n lanes. q: fp32 [n][D'], scaled; ranges [n].
+  void (*add_piece)(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
+                    const KeyRange* ranges, const LaneState& state);
+};
+
+extern const AttentionOps kAttentionScalar, kAttentionAvx2, kAttentionAvx512;
+
+}  // namespace kvasir

@@ -1,0 +1,79 @@
+// CpuAttentionPlan: how one step's attention is cut into pieces, row tiles, splits and tasks. Made
+// once a step from the batch alone, used by every layer.
+//
+//  - A *piece* is up to 64 consecutive keys of one segment, cut from the segment's start.
+//  - A *split* is eight consecutive pieces of a sequence, counted from its first segment. Every row
+//    is summed split by split and the splits are merged in order, whoever computes them, so that a
+//    row's bits depend neither on the batch nor on the number of threads.
+//  - A *row tile* is up to 16 rows of one sequence, which share every key and value that is loaded.
+//  - A *unit* is one tile, or one split of a tile where there are too few tiles for the threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/core/backend.h"
+
+namespace kvasir {
+
+struct PlannedPiece {
+  int32_t segment = 0;    // index into StepBatch::segments
+  int32_t first_key = 0;  // local position, a multiple of 64
+  int32_t keys = 0;       // 1..64
+  int32_t block = 0;      // index into StepBatch::block_table of its first block
+};
+
+struct RowTile {
+  int32_t row_begin = 0, row_end = 0;
+  int32_t piece_begin = 0, piece_end = 0;  // those that begin at or before the last row's position
+  int32_t partial = 0;  // index of its first row's partial results, in rows, if it is split
+};
+
+struct AttentionUnit {
+  int32_t tile = 0;
+  int32_t split = kWholeTile;
+  static constexpr int32_t kWholeTile = -1;
+};
+
+class CpuAttentionPlan final : public AttentionPlan {
+ public:
+  static constexpr int32_t kSplitPieces = 8;
+  static constexpr int32_t kTileRows = 16;
+
+  CpuAttentionPlan(const StepBatch& batch, int threads);
+
+  const StepBatch& batch() const { return batch_; }
+  const std::vector<PlannedPiece>& pieces() const { return pieces_; }
+  const std::vector<RowTile>& tiles() const { return tiles_; }
+  // Units of later tiles, which see more keys, come first.
+  const std::vector<AttentionUnit>& units() const { return units_; }
+  bool split() const { return split_; }
+  // Partial results of split tiles, in rows: sum of rows x splits.
+  int64_t partial_rows() const { return partial_rows_; }
+  // Largest distance of a row from a base before it, plus one: how many rotations are needed.
+  int64_t rotations() const { return rotations_; }
+
+  static int32_t SplitsOf(const RowTile& tile) {
+    return (tile.piece_end - tile.piece_begin + kSplitPieces - 1) / kSplitPieces;
+  }
+  // Per-thread memory of CpuAttention, kept from layer to layer; one call at a time.
+  std::vector<std::vector<float>>& scratch() const { return scratch_; }
+  std::vector<float>& partials() const { return partials_; }
+
+ private:
+  void AddPieces(const SequenceSpan& sequence);
+  void AddTiles(const SequenceSpan& sequence, int32_t piece_begin);
+  void AddUnits(int threads);
+
+  const StepBatch& batch_;
+  std::vector<PlannedPiece> pieces_;
+  std::vector<RowTile> tiles_;
+  std::vector<AttentionUnit> units_;
+  bool split_ = false;
+  int64_t partial_rows_ = 0;
+  int64_t rotations_ = 0;
+  mutable std::vector<std::vector<float>> scratch_;
+  mutable std::vector<float> partials_;
+};
+
+}  // namespace kvasir
