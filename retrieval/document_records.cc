@@ -156,17 +156,20 @@ Result<Chunk> DecodeChunk(std::string_view bytes, ChunkId id) {
   return c;
 }
 
-std::string EncodeVector(const std::vector<float>& vector) {
+std::string EncodeVector(ChunkId id, const std::vector<float>& vector) {
   RecordWriter out(RecordKind::kVector);
+  out.Int(id);
   out.Array(std::span<const float>(vector));
   return out.Finish();
 }
 
 Result<std::vector<float>> DecodeVector(std::string_view bytes, ChunkId id) {
-  KVASIR_ASSIGN_OR_RETURN(RecordReader in, RecordReader::Open(RecordKind::kVector, bytes,
-                                                              "the vector of " + ChunkName(id)));
+  const std::string what = "the vector of " + ChunkName(id);
+  KVASIR_ASSIGN_OR_RETURN(RecordReader in, RecordReader::Open(RecordKind::kVector, bytes, what));
+  const ChunkId owner = in.Int();
   std::vector<float> vector = in.Array<float>();
   KVASIR_RETURN_IF_ERROR(in.Finish());
+  KVASIR_RETURN_IF_ERROR(CheckIdentity(owner == id, what));
   return vector;
 }
 

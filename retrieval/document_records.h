@@ -35,7 +35,7 @@ std::string EncodeDocument(const Document& document);
 Result<Document> DecodeDocument(std::string_view bytes, std::string_view id);
 std::string EncodeChunk(const Chunk& chunk);
 Result<Chunk> DecodeChunk(std::string_view bytes, ChunkId id);
-std::string EncodeVector(const std::vector<float>& vector);
+std::string EncodeVector(ChunkId id, const std::vector<float>& vector);
 Result<std::vector<float>> DecodeVector(std::string_view bytes, ChunkId id);
 std::string EncodeCounter(ChunkId next);
 Result<ChunkId> DecodeCounter(std::string_view bytes);

@@ -130,8 +130,8 @@ class DocumentStore {
  private:
   DocumentStore(OrderedStore& store, ChunkId next_chunk) : store_(store), next_chunk_(next_chunk) {}
   Result<std::optional<Document>> Find(std::string_view id) const;
-  Result<std::vector<ChunkId>> DeleteLocked(const Document& document);
-  Status CheckNew(const NewDocument& document, const Collection& collection) const;
+  Result<std::vector<ChunkId>> Erase(std::string_view id, std::string_view collection);
+  WriteOperations Switch(const NewDocument& source, const Document* before, Document* document);
 
   OrderedStore& store_;
   mutable std::mutex mutex_;  // of writers

@@ -1,0 +1,307 @@
+#include "retrieval/document_store.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <random>
+#include <utility>
+
+#include "retrieval/document_checks.h"
+#include "retrieval/document_records.h"
+
+namespace kvasir {
+namespace {
+
+int64_t NowMs() {
+  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::system_clock;
+  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+std::string RandomId() {
+  std::random_device random;
+  char text[37];
+  std::snprintf(text, sizeof text, "doc-%08x%08x%08x%08x", random(), random(), random(), random());
+  return text;
+}
+
+Status NoSuchDocument(std::string_view id) { return NotFound("no document " + std::string(id)); }
+
+// Chunk records of a document, gone: keys of text and vector.
+void DeleteChunks(const Document& document, WriteOperations* out) {
+  for (const ChunkId id : document.chunks) {
+    out->deletes.push_back(ChunkKeyOf(id));
+    out->deletes.push_back(VectorKey(document.collection, id));
+  }
+}
+
+// Visits decoded records; a record that does not decode ends the scan with its error.
+template <typename Visit>
+Status ScanDecoded(const OrderedStore& store, std::string_view prefix, const Visit& visit) {
+  Status status;
+  KVASIR_RETURN_IF_ERROR(store.Scan(prefix, [&](std::string_view key, std::string_view value) {
+    bool go_on = true;
+    status = visit(key, value, &go_on);
+    return status.ok() && go_on;
+  }));
+  return status;
+}
+
+Result<ChunkId> HighestChunk(const OrderedStore& store) {
+  ChunkId highest = 0;
+  KVASIR_RETURN_IF_ERROR(store.Scan(kChunkPrefix, [&](std::string_view key, std::string_view) {
+    highest = std::max(highest, ChunkIdOf(key));
+    return true;
+  }));
+  return highest;
+}
+
+}  // namespace
+
+// A counter that is missing or corrupt is worked out again from the chunks.
+Result<std::unique_ptr<DocumentStore>> DocumentStore::Open(OrderedStore& store) {
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, store.Get(kCounterKey));
+  ChunkId next = 0;
+  if (bytes) {
+    const Result<ChunkId> stored = DecodeCounter(*bytes);
+    if (stored.ok()) next = *stored;
+    if (stored.status().code() == StatusCode::kFailedPrecondition) return stored.status();
+  }
+  if (next == 0) {
+    KVASIR_ASSIGN_OR_RETURN(const ChunkId highest, HighestChunk(store));
+    next = highest + 1;
+  }
+  return std::unique_ptr<DocumentStore>(new DocumentStore(store, next));
+}
+
+// ---- collections ------------------------------------------------------------------------------
+
+Result<Collection> DocumentStore::EnsureCollection(const Collection& collection) {
+  KVASIR_RETURN_IF_ERROR(CheckCollectionName(collection.name));
+  if (collection.dimension < 1) {
+    return InvalidArgument("collection " + collection.name + ": dimension must be at least 1");
+  }
+  std::lock_guard lock(mutex_);
+  Result<Collection> stored = GetCollection(collection.name);
+  if (stored.ok()) {
+    KVASIR_RETURN_IF_ERROR(CheckSameCollection(*stored, collection));
+    return stored;
+  }
+  if (stored.status().code() != StatusCode::kNotFound) return stored.status();
+  Collection created = collection;
+  created.created_ms = NowMs();
+  WriteOperations write;
+  write.puts.emplace_back(CollectionKey(created.name), EncodeCollection(created));
+  KVASIR_RETURN_IF_ERROR(store_.Write(write));
+  return created;
+}
+
+Result<Collection> DocumentStore::GetCollection(std::string_view name) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, store_.Get(CollectionKey(name)));
+  if (!bytes) return NotFound("no collection " + std::string(name));
+  return DecodeCollection(*bytes, name);
+}
+
+Result<std::vector<Collection>> DocumentStore::ListCollections() const {
+  std::vector<Collection> collections;
+  KVASIR_RETURN_IF_ERROR(ScanDecoded(
+      store_, kCollectionPrefix,
+      [&](std::string_view key, std::string_view value, bool*) -> Status {
+        KVASIR_ASSIGN_OR_RETURN(Collection collection,
+                                DecodeCollection(value, key.substr(kCollectionPrefix.size())));
+        collections.push_back(std::move(collection));
+        return Status::Ok();
+      }));
+  return collections;
+}
+
+Result<int64_t> DocumentStore::DeleteCollection(std::string_view name) {
+  std::lock_guard lock(mutex_);
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, store_.Get(CollectionKey(name)));
+  if (!bytes) return NotFound("no collection " + std::string(name));
+  const std::string list = ListPrefix(name), vectors = VectorPrefix(name);
+  std::vector<std::string> ids, left_over;
+  KVASIR_RETURN_IF_ERROR(store_.Scan(list, [&](std::string_view key, std::string_view) {
+    ids.emplace_back(key.substr(list.size()));
+    return true;
+  }));
+  for (const std::string& id : ids) KVASIR_RETURN_IF_ERROR(Erase(id, name).status());
+  // Vectors whose document was corrupt.
+  KVASIR_RETURN_IF_ERROR(store_.Scan(vectors, [&](std::string_view key, std::string_view) {
+    left_over.emplace_back(key);
+    return true;
+  }));
+  WriteOperations write;
+  for (const std::string& key : left_over) write.deletes.push_back(ChunkKeyOf(ChunkIdOf(key)));
+  write.deletes.insert(write.deletes.end(), left_over.begin(), left_over.end());
+  write.deletes.push_back(CollectionKey(name));
+  KVASIR_RETURN_IF_ERROR(store_.Write(write));
+  return static_cast<int64_t>(ids.size());
+}
+
+// ---- documents --------------------------------------------------------------------------------
+
+Result<std::optional<Document>> DocumentStore::Find(std::string_view id) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, store_.Get(DocumentKey(id)));
+  if (!bytes) return std::optional<Document>();
+  KVASIR_ASSIGN_OR_RETURN(Document document, DecodeDocument(*bytes, id));
+  return std::optional<Document>(std::move(document));
+}
+
+Result<Document> DocumentStore::Get(std::string_view id) const {
+  KVASIR_ASSIGN_OR_RETURN(std::optional<Document> document, Find(id));
+  if (!document) return NoSuchDocument(id);
+  return *std::move(document);
+}
+
+Result<bool> DocumentStore::IsUnchanged(std::string_view id,
+                                        std::string_view content_digest) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document, Find(id));
+  return document && !content_digest.empty() && document->content_digest == content_digest;
+}
+
+// The new version's records and the end of the old one's, as one write.
+WriteOperations DocumentStore::Switch(const NewDocument& source, const Document* before,
+                                      Document* document) {
+  WriteOperations write;
+  for (size_t i = 0; i < source.chunks.size(); ++i) {
+    const NewChunk& from = source.chunks[i];
+    const Chunk chunk{next_chunk_++, source.id, static_cast<int32_t>(i),
+                      from.title,    from.text, from.token_ids};
+    document->chunks.push_back(chunk.id);
+    document->tokens += static_cast<int64_t>(chunk.token_ids.size());
+    write.puts.emplace_back(ChunkKeyOf(chunk.id), EncodeChunk(chunk));
+    write.puts.emplace_back(VectorKey(source.collection, chunk.id),
+                            EncodeVector(chunk.id, from.vector));
+  }
+  write.puts.emplace_back(kCounterKey, EncodeCounter(next_chunk_));
+  write.puts.emplace_back(DocumentKey(source.id), EncodeDocument(*document));
+  write.puts.emplace_back(ListPrefix(source.collection) + source.id, "");
+  if (before) DeleteChunks(*before, &write);
+  return write;
+}
+
+Result<PutOutcome> DocumentStore::Put(NewDocument source) {
+  if (source.id.empty()) source.id = RandomId();
+  std::lock_guard lock(mutex_);
+  KVASIR_ASSIGN_OR_RETURN(const Collection collection, GetCollection(source.collection));
+  KVASIR_RETURN_IF_ERROR(CheckDocumentId(source.id));
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> before, Find(source.id));
+  if (before && before->collection != source.collection) {
+    return Status(StatusCode::kAlreadyExists, "document " + source.id + " is in collection " +
+                                                  before->collection +
+                                                  ": use another id or delete it there");
+  }
+  if (before && !source.content_digest.empty() && before->content_digest == source.content_digest) {
+    return PutOutcome{source.id, before->version, true, {}, {}};
+  }
+  KVASIR_RETURN_IF_ERROR(CheckNewDocument(source, collection));
+  const int64_t now = NowMs();
+  Document document{source.id,
+                    source.collection,
+                    source.title,
+                    source.source,
+                    source.content_digest,
+                    before ? before->version + 1 : 1,
+                    source.metadata,
+                    before ? before->created_ms : now,
+                    now,
+                    0,
+                    {}};
+  const WriteOperations write = Switch(source, before ? &*before : nullptr, &document);
+  KVASIR_RETURN_IF_ERROR(store_.Write(write));
+  return PutOutcome{source.id, document.version, false, std::move(document.chunks),
+                    before ? before->chunks : std::vector<ChunkId>()};
+}
+
+// Also takes a document whose record is corrupt (then without its chunks) or missing off the list.
+Result<std::vector<ChunkId>> DocumentStore::Erase(std::string_view id,
+                                                  std::string_view collection) {
+  Result<std::optional<Document>> found = Find(id);
+  WriteOperations write;
+  std::vector<ChunkId> chunks;
+  if (found.ok() && *found) {
+    DeleteChunks(**found, &write);
+    chunks = (*found)->chunks;
+  } else if (!found.ok() && found.status().code() != StatusCode::kDataLoss) {
+    return found.status();
+  }
+  write.deletes.push_back(DocumentKey(id));
+  write.deletes.push_back(ListPrefix(collection).append(id));
+  KVASIR_RETURN_IF_ERROR(store_.Write(write));
+  return chunks;
+}
+
+Result<std::vector<ChunkId>> DocumentStore::Delete(std::string_view id) {
+  std::lock_guard lock(mutex_);
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document, Find(id));
+  if (!document) return NoSuchDocument(id);
+  return Erase(id, document->collection);
+}
+
+Result<DocumentPage> DocumentStore::List(std::string_view collection, std::string_view after,
+                                         int32_t limit) const {
+  if (limit < 1 || limit > 1000) return InvalidArgument("limit must be 1 to 1000");
+  KVASIR_RETURN_IF_ERROR(GetCollection(collection).status());
+  const std::string prefix = ListPrefix(collection);
+  std::vector<std::string> ids;
+  KVASIR_RETURN_IF_ERROR(store_.Scan(prefix, [&](std::string_view key, std::string_view) {
+    const std::string_view id = key.substr(prefix.size());
+    if (id > after) ids.emplace_back(id);
+    return ids.size() <= static_cast<size_t>(limit);
+  }));
+  DocumentPage page;
+  if (ids.size() > static_cast<size_t>(limit)) {
+    ids.pop_back();
+    page.next_after = ids.back();
+  }
+  for (const std::string& id : ids) {
+    KVASIR_ASSIGN_OR_RETURN(std::optional<Document> document, Find(id));
+    if (document) page.documents.push_back(*std::move(document));  // else deleted meanwhile
+  }
+  return page;
+}
+
+// ---- chunks -----------------------------------------------------------------------------------
+
+Result<Chunk> DocumentStore::GetChunk(ChunkId id) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, store_.Get(ChunkKeyOf(id)));
+  if (!bytes) return NotFound("no chunk " + std::to_string(id));
+  return DecodeChunk(*bytes, id);
+}
+
+Result<std::vector<Chunk>> DocumentStore::GetChunks(std::string_view document_id) const {
+  KVASIR_ASSIGN_OR_RETURN(const Document document, Get(document_id));
+  std::vector<Chunk> chunks;
+  for (const ChunkId id : document.chunks) {
+    KVASIR_ASSIGN_OR_RETURN(Chunk chunk, GetChunk(id));
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+Status DocumentStore::ForEachVector(
+    std::string_view collection,
+    const std::function<bool(ChunkId, std::span<const float>)>& visit) const {
+  return ScanDecoded(store_, VectorPrefix(collection),
+                     [&](std::string_view key, std::string_view value, bool* go_on) -> Status {
+                       const ChunkId id = ChunkIdOf(key);
+                       KVASIR_ASSIGN_OR_RETURN(const std::vector<float> vector,
+                                               DecodeVector(value, id));
+                       *go_on = visit(id, vector);
+                       return Status::Ok();
+                     });
+}
+
+Status DocumentStore::ForEachDocument(std::string_view collection,
+                                      const std::function<bool(const Document&)>& visit) const {
+  const std::string prefix = ListPrefix(collection);
+  return ScanDecoded(store_, prefix,
+                     [&](std::string_view key, std::string_view, bool* go_on) -> Status {
+                       KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document,
+                                               Find(key.substr(prefix.size())));
+                       if (document) *go_on = visit(*document);
+                       return Status::Ok();
+                     });
+}
+
+}  // namespace kvasir
