@@ -22,6 +22,11 @@ class Tokenizer {
   // or EOS is added. Invalid UTF-8 is kInvalidArgument.
   virtual Result<std::vector<int32_t>> Encode(std::string_view text) const = 0;
 
+  // The same for text in the middle of a prompt: SentencePiece puts no space in front of it.
+  virtual Result<std::vector<int32_t>> EncodeContinuation(std::string_view text) const {
+    return Encode(text);
+  }
+
   // The bytes of one token as they appear in running text ("" for control tokens unless
   // `special`). A token may hold part of a UTF-8 character.
   virtual std::string TokenBytes(int32_t id, bool special = false) const = 0;
@@ -42,8 +47,9 @@ class Tokenizer {
   std::vector<int32_t> end_of_generation_;
 };
 
-// Byte-level BPE ("gpt2" with pre-tokenizers gpt-2, smollm, llama-bpe, qwen2) or SentencePiece
-// style BPE with byte fallback ("llama"). kUnimplemented names what was found.
+// Byte-level BPE ("gpt2" with pre-tokenizers gpt-2, smollm, llama-bpe, qwen2), SentencePiece style
+// BPE with byte fallback ("llama") or SentencePiece unigram ("t5"). kUnimplemented names what was
+// found, kDataLoss what is wrong with the vocabulary.
 Result<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularyData& vocabulary);
 
 // Holds back the bytes of an unfinished UTF-8 character between tokens of a stream.
