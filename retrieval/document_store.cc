@@ -34,18 +34,6 @@ void DeleteChunks(const Document& document, WriteOperations* out) {
   }
 }
 
-// Visits decoded records; a record that does not decode ends the scan with its error.
-template <typename Visit>
-Status ScanDecoded(const OrderedStore& store, std::string_view prefix, const Visit& visit) {
-  Status status;
-  KVASIR_RETURN_IF_ERROR(store.Scan(prefix, [&](std::string_view key, std::string_view value) {
-    bool go_on = true;
-    status = visit(key, value, &go_on);
-    return status.ok() && go_on;
-  }));
-  return status;
-}
-
 Result<ChunkId> HighestChunk(const OrderedStore& store) {
   ChunkId highest = 0;
   KVASIR_RETURN_IF_ERROR(store.Scan(kChunkPrefix, [&](std::string_view key, std::string_view) {
@@ -103,14 +91,15 @@ Result<Collection> DocumentStore::GetCollection(std::string_view name) const {
 
 Result<std::vector<Collection>> DocumentStore::ListCollections() const {
   std::vector<Collection> collections;
-  KVASIR_RETURN_IF_ERROR(ScanDecoded(
-      store_, kCollectionPrefix,
-      [&](std::string_view key, std::string_view value, bool*) -> Status {
-        KVASIR_ASSIGN_OR_RETURN(Collection collection,
-                                DecodeCollection(value, key.substr(kCollectionPrefix.size())));
-        collections.push_back(std::move(collection));
-        return Status::Ok();
-      }));
+  Status status;
+  const auto visit = [&](std::string_view key, std::string_view value) {
+    Result<Collection> one = DecodeCollection(value, key.substr(kCollectionPrefix.size()));
+    if (one.ok()) collections.push_back(std::move(one).value());
+    status = one.status();
+    return status.ok();
+  };
+  KVASIR_RETURN_IF_ERROR(store_.Scan(kCollectionPrefix, visit));
+  if (!status.ok()) return status;
   return collections;
 }
 
@@ -124,14 +113,18 @@ Result<int64_t> DocumentStore::DeleteCollection(std::string_view name) {
     ids.emplace_back(key.substr(list.size()));
     return true;
   }));
-  for (const std::string& id : ids) KVASIR_RETURN_IF_ERROR(Erase(id, name).status());
-  // Vectors whose document was corrupt.
+  for (const std::string& id : ids) {
+    KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document, FindOrSalvage(id));
+    if (document) KVASIR_RETURN_IF_ERROR(Erase(*document));
+  }
+  // Vectors whose chunk was corrupt, entries of the list without a document.
   KVASIR_RETURN_IF_ERROR(store_.Scan(vectors, [&](std::string_view key, std::string_view) {
+    left_over.push_back(ChunkKeyOf(ChunkIdOf(key)));
     left_over.emplace_back(key);
     return true;
   }));
   WriteOperations write;
-  for (const std::string& key : left_over) write.deletes.push_back(ChunkKeyOf(ChunkIdOf(key)));
+  for (const std::string& id : ids) write.deletes.push_back(list + id);
   write.deletes.insert(write.deletes.end(), left_over.begin(), left_over.end());
   write.deletes.push_back(CollectionKey(name));
   KVASIR_RETURN_IF_ERROR(store_.Write(write));
@@ -145,6 +138,36 @@ Result<std::optional<Document>> DocumentStore::Find(std::string_view id) const {
   if (!bytes) return std::optional<Document>();
   KVASIR_ASSIGN_OR_RETURN(Document document, DecodeDocument(*bytes, id));
   return std::optional<Document>(std::move(document));
+}
+
+// Every chunk has a vector, and every document stands in its collection's list.
+Result<std::optional<Document>> DocumentStore::Salvage(std::string_view id) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<Collection> collections, ListCollections());
+  for (const Collection& collection : collections) {
+    const std::string entry = ListPrefix(collection.name).append(id);
+    KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> listed, store_.Get(entry));
+    if (!listed) continue;
+    Document document;
+    document.id = id;
+    document.collection = collection.name;
+    std::vector<ChunkId> candidates;
+    const auto note = [&](std::string_view key, std::string_view) {
+      candidates.push_back(ChunkIdOf(key));
+      return true;
+    };
+    KVASIR_RETURN_IF_ERROR(store_.Scan(VectorPrefix(collection.name), note));
+    for (const ChunkId chunk : candidates) {
+      const Result<Chunk> found = GetChunk(chunk);
+      if (found.ok() && found->document_id == id) document.chunks.push_back(chunk);
+    }
+    return std::optional<Document>(std::move(document));
+  }
+  return std::optional<Document>();
+}
+
+Result<std::optional<Document>> DocumentStore::FindOrSalvage(std::string_view id) const {
+  Result<std::optional<Document>> found = Find(id);
+  return found.status().code() == StatusCode::kDataLoss ? Salvage(id) : std::move(found);
 }
 
 Result<Document> DocumentStore::Get(std::string_view id) const {
@@ -185,7 +208,7 @@ Result<PutOutcome> DocumentStore::Put(NewDocument source) {
   std::lock_guard lock(mutex_);
   KVASIR_ASSIGN_OR_RETURN(const Collection collection, GetCollection(source.collection));
   KVASIR_RETURN_IF_ERROR(CheckDocumentId(source.id));
-  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> before, Find(source.id));
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> before, FindOrSalvage(source.id));
   if (before && before->collection != source.collection) {
     return Status(StatusCode::kAlreadyExists, "document " + source.id + " is in collection " +
                                                   before->collection +
@@ -213,29 +236,20 @@ Result<PutOutcome> DocumentStore::Put(NewDocument source) {
                     before ? before->chunks : std::vector<ChunkId>()};
 }
 
-// Also takes a document whose record is corrupt (then without its chunks) or missing off the list.
-Result<std::vector<ChunkId>> DocumentStore::Erase(std::string_view id,
-                                                  std::string_view collection) {
-  Result<std::optional<Document>> found = Find(id);
+Status DocumentStore::Erase(const Document& document) {
   WriteOperations write;
-  std::vector<ChunkId> chunks;
-  if (found.ok() && *found) {
-    DeleteChunks(**found, &write);
-    chunks = (*found)->chunks;
-  } else if (!found.ok() && found.status().code() != StatusCode::kDataLoss) {
-    return found.status();
-  }
-  write.deletes.push_back(DocumentKey(id));
-  write.deletes.push_back(ListPrefix(collection).append(id));
-  KVASIR_RETURN_IF_ERROR(store_.Write(write));
-  return chunks;
+  DeleteChunks(document, &write);
+  write.deletes.push_back(DocumentKey(document.id));
+  write.deletes.push_back(ListPrefix(document.collection).append(document.id));
+  return store_.Write(write);
 }
 
 Result<std::vector<ChunkId>> DocumentStore::Delete(std::string_view id) {
   std::lock_guard lock(mutex_);
-  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document, Find(id));
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document, FindOrSalvage(id));
   if (!document) return NoSuchDocument(id);
-  return Erase(id, document->collection);
+  KVASIR_RETURN_IF_ERROR(Erase(*document));
+  return document->chunks;
 }
 
 Result<DocumentPage> DocumentStore::List(std::string_view collection, std::string_view after,
@@ -255,8 +269,14 @@ Result<DocumentPage> DocumentStore::List(std::string_view collection, std::strin
     page.next_after = ids.back();
   }
   for (const std::string& id : ids) {
-    KVASIR_ASSIGN_OR_RETURN(std::optional<Document> document, Find(id));
-    if (document) page.documents.push_back(*std::move(document));  // else deleted meanwhile
+    Result<std::optional<Document>> found = Find(id);
+    if (found.status().code() == StatusCode::kDataLoss) {
+      page.corrupt.push_back(id);
+    } else if (!found.ok()) {
+      return found.status();
+    } else if (*found) {  // else deleted meanwhile
+      page.documents.push_back(**std::move(found));
+    }
   }
   return page;
 }
@@ -280,28 +300,30 @@ Result<std::vector<Chunk>> DocumentStore::GetChunks(std::string_view document_id
 }
 
 Status DocumentStore::ForEachVector(
-    std::string_view collection,
-    const std::function<bool(ChunkId, std::span<const float>)>& visit) const {
-  return ScanDecoded(store_, VectorPrefix(collection),
-                     [&](std::string_view key, std::string_view value, bool* go_on) -> Status {
-                       const ChunkId id = ChunkIdOf(key);
-                       KVASIR_ASSIGN_OR_RETURN(const std::vector<float> vector,
-                                               DecodeVector(value, id));
-                       *go_on = visit(id, vector);
-                       return Status::Ok();
-                     });
+    std::string_view collection, const std::function<bool(ChunkId, std::span<const float>)>& visit,
+    int64_t* corrupt) const {
+  return store_.Scan(VectorPrefix(collection), [&](std::string_view key, std::string_view value) {
+    const ChunkId id = ChunkIdOf(key);
+    const Result<std::vector<float>> vector = DecodeVector(value, id);
+    if (vector.ok()) return visit(id, *vector);
+    if (corrupt) ++*corrupt;
+    return true;
+  });
 }
 
 Status DocumentStore::ForEachDocument(std::string_view collection,
-                                      const std::function<bool(const Document&)>& visit) const {
+                                      const std::function<bool(const Document&)>& visit,
+                                      int64_t* corrupt) const {
   const std::string prefix = ListPrefix(collection);
-  return ScanDecoded(store_, prefix,
-                     [&](std::string_view key, std::string_view, bool* go_on) -> Status {
-                       KVASIR_ASSIGN_OR_RETURN(const std::optional<Document> document,
-                                               Find(key.substr(prefix.size())));
-                       if (document) *go_on = visit(*document);
-                       return Status::Ok();
-                     });
+  Status status;
+  KVASIR_RETURN_IF_ERROR(store_.Scan(prefix, [&](std::string_view key, std::string_view) {
+    const Result<std::optional<Document>> document = Find(key.substr(prefix.size()));
+    if (document.ok()) return !*document || visit(**document);
+    if (document.status().code() != StatusCode::kDataLoss) status = document.status();
+    if (corrupt) ++*corrupt;
+    return status.ok();
+  }));
+  return status;
 }
 
 }  // namespace kvasir

@@ -89,8 +89,9 @@ struct PutOutcome {
 };
 
 struct DocumentPage {
-  std::vector<Document> documents;  // ascending by id
-  std::string next_after;           // "" = no more
+  std::vector<Document> documents;   // ascending by id
+  std::vector<std::string> corrupt;  // ids of records that do not decode; Delete or Put heals them
+  std::string next_after;            // "" = no more
 };
 
 class DocumentStore {
@@ -112,7 +113,7 @@ class DocumentStore {
   Result<Document> Get(std::string_view id) const;  // kNotFound
   // Whether `id` is stored with this digest: lets ingestion skip parsing and embedding.
   Result<bool> IsUnchanged(std::string_view id, std::string_view content_digest) const;
-  // Returns the ids of the chunks that went with it. kNotFound.
+  // Returns the ids of the chunks that went with it. kNotFound. Also removes a corrupt one.
   Result<std::vector<ChunkId>> Delete(std::string_view id);
   // `limit` 1-1000 documents with id > `after`.
   Result<DocumentPage> List(std::string_view collection, std::string_view after,
@@ -120,17 +121,22 @@ class DocumentStore {
 
   Result<Chunk> GetChunk(ChunkId id) const;  // kNotFound
   Result<std::vector<Chunk>> GetChunks(std::string_view document_id) const;
-  // All vectors of a collection, ascending by chunk id, until `visit` says false. The first bad
-  // record ends it with an error.
+  // All vectors of a collection, ascending by chunk id, until `visit` says false. Records that do
+  // not decode are left out and counted in *corrupt unless null.
   Status ForEachVector(std::string_view collection,
-                       const std::function<bool(ChunkId, std::span<const float>)>& visit) const;
+                       const std::function<bool(ChunkId, std::span<const float>)>& visit,
+                       int64_t* corrupt = nullptr) const;
   Status ForEachDocument(std::string_view collection,
-                         const std::function<bool(const Document&)>& visit) const;
+                         const std::function<bool(const Document&)>& visit,
+                         int64_t* corrupt = nullptr) const;
 
  private:
   DocumentStore(OrderedStore& store, ChunkId next_chunk) : store_(store), next_chunk_(next_chunk) {}
   Result<std::optional<Document>> Find(std::string_view id) const;
-  Result<std::vector<ChunkId>> Erase(std::string_view id, std::string_view collection);
+  // Find, or what can be told of a corrupt document: its collection and chunks, version 0.
+  Result<std::optional<Document>> FindOrSalvage(std::string_view id) const;
+  Result<std::optional<Document>> Salvage(std::string_view id) const;
+  Status Erase(const Document& document);
   WriteOperations Switch(const NewDocument& source, const Document* before, Document* document);
 
   OrderedStore& store_;
