@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,6 +26,8 @@
 #include "kernels/core/status.h"
 
 namespace kvasir {
+
+struct ChunkRecord;  // cache/chunk_record.h
 
 enum class LoadOutcome : uint8_t {
   kLoaded,
@@ -48,19 +51,18 @@ struct ChunkInfo {
   int64_t created_unix_s = 0;
 };
 
-// A chunk whose payload is durable but not yet visible. Publish it, or drop it: what is dropped is
-// swept at the next open or scrub.
+// A chunk whose payload is durable but not yet visible: Publish or Abandon it. What a crash leaves
+// unpublished is swept at the next open.
 struct PreparedChunk {
   ChunkKey key;
-  uint64_t generation = 0;
-  std::string record;  // the meta record to come
+  std::string record;      // the meta record to come
+  std::string intent_key;  // names the payload until then
   std::vector<std::string> group_keys;
 };
 
 struct ScrubReport {
   uint64_t chunks = 0, bytes = 0;  // examined
   uint64_t corrupt = 0;            // quarantined
-  uint64_t orphans = 0;            // intents swept, with their payloads
 };
 
 class ChunkStore {
@@ -74,6 +76,7 @@ class ChunkStore {
                                 const EncodedChunk& chunk);
   // All of them become visible at once, or none. Replaces older chunks of the same keys.
   Status Publish(std::span<const PreparedChunk> prepared);
+  Status Abandon(const PreparedChunk& prepared);
 
   LoadedChunk Load(const ChunkKey& key, std::span<const int32_t> token_ids);
   // Reads the meta record alone.
@@ -90,21 +93,26 @@ class ChunkStore {
   // Reads and checks everything; stops early when `stop` becomes true.
   Result<ScrubReport> Scrub(const std::atomic<bool>* stop = nullptr);
 
-  uint64_t quarantined() const { return quarantined_; }  // since open
+  uint64_t quarantined() const { return quarantined_; }      // since open
+  uint64_t swept_at_open() const { return swept_at_open_; }  // unpublished chunks found
   bool read_only() const { return database_->read_only(); }
 
  private:
-  struct Record;
   explicit ChunkStore(std::shared_ptr<Database> database);
-  Result<uint64_t> SweepIntents();
-  Result<std::optional<Record>> ReadRecord(const ChunkKey& key) const;
-  LoadedChunk LoadGroups(const ChunkKey& key, const Record& record);
+  Status SweepIntents();
+  // nullopt: none. kDataLoss: damaged.
+  Result<std::optional<ChunkRecord>> ReadRecord(const ChunkKey& key) const;
+  LoadedChunk LoadGroups(const ChunkKey& key, const ChunkRecord& record) const;
+  bool SetAside(const ChunkKey& key, std::optional<uint64_t> generation, const Status& reason);
   bool HasOtherFingerprint(const ChunkKey& key) const;
-  void Quarantine(const ChunkKey& key, const std::string& reason);
+  Status ScanRecords(std::optional<std::string_view> name_space,
+                     const std::function<bool(const ChunkKey&, std::string_view)>& visit) const;
 
   std::shared_ptr<Database> database_;
+  std::mutex write_mutex_;  // publish, remove, quarantine: each reads the old record, then replaces
   std::atomic<uint64_t> next_generation_;
   std::atomic<uint64_t> quarantined_{0};
+  uint64_t swept_at_open_ = 0;
 };
 
 }  // namespace kvasir
