@@ -8,6 +8,7 @@
 // the query. Store and embedder must outlive it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -24,6 +25,8 @@
 #include "retrieval/vector_index.h"
 
 namespace kvasir {
+
+class NearDuplicates;
 
 struct RetrieverOptions {
   // Chunks whose texts share at least this part of their word pairs (Jaccard) with a better hit
@@ -79,21 +82,27 @@ class Retriever {
   struct Stats {
     int64_t collections = 0, documents = 0, chunks = 0;
     size_t index_bytes = 0;
+    int64_t corrupt_records = 0;  // met since Open and left out
   };
   Stats stats() const;
 
  private:
   struct Shelf;  // one collection: index, and which document each chunk is of
   Retriever(DocumentStore& store, Embedder& embedder, const RetrieverOptions& options);
+  Status FillShelf(const Collection& collection, Shelf* shelf);
   Status OpenShelf(const Collection& collection);
   Result<std::shared_ptr<Shelf>> Find(std::string_view collection) const;
   Status EmbedMissing(std::vector<NewChunk>* chunks);
   Result<std::vector<SearchHit>> Collect(const SearchRequest& request, const Shelf& shelf,
                                          const std::vector<float>& query);
 
+  void AppendHit(const VectorHit& candidate, const Shelf& shelf, NearDuplicates* seen,
+                 std::vector<SearchHit>* hits);
+
   DocumentStore& store_;
   Embedder& embedder_;
   RetrieverOptions options_;
+  std::atomic<int64_t> corrupt_records_ = 0;
   std::mutex writers_;               // Put, Delete and collection changes, one at a time
   mutable std::shared_mutex mutex_;  // guards shelves_
   std::map<std::string, std::shared_ptr<Shelf>, std::less<>> shelves_;

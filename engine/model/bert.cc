@@ -6,9 +6,9 @@
 #include <numeric>
 #include <utility>
 
+#include "engine/model/digest.h"
 #include "engine/model/mapped_file.h"
 #include "engine/model/safetensors.h"
-#include "engine/model/weights_digest.h"
 
 namespace kvasir {
 namespace {
@@ -252,7 +252,7 @@ Result<std::unique_ptr<Bert>> Bert::Load(const std::string& folder, Backend& bac
   KVASIR_ASSIGN_OR_RETURN(const SafetensorsFile weights, SafetensorsFile::Open(weights_path));
   KVASIR_RETURN_IF_ERROR(state->LoadWeights(weights));
   KVASIR_ASSIGN_OR_RETURN(const MappedFile weights_file, MappedFile::Open(weights_path));
-  state->digest = WeightsDigest({config_file.bytes(), weights_file.bytes()});
+  state->digest = DigestOf(weights_file.bytes(), DigestOf(config_file.bytes()).low).Hex();
   return std::unique_ptr<Bert>(new Bert(std::move(state)));
 }
 
