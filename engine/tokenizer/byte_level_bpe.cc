@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/tokenizer/utf8.h"
+#include "engine/tokenizer/word_cache.h"
 
 namespace kvasir {
 namespace {
@@ -45,6 +46,7 @@ uint64_t PairKey(int32_t left, int32_t right) {
 
 Result<std::unique_ptr<Tokenizer>> ByteLevelBpe::Create(const VocabularyData& vocabulary) {
   auto made = std::make_unique<ByteLevelBpe>();
+  made->owner_ = WordCache::NewOwner();
   KVASIR_ASSIGN_OR_RETURN(made->pre_, PreTokenizer::Create(vocabulary.pre));
   KVASIR_RETURN_IF_ERROR(made->Init(vocabulary));
   for (size_t byte = 0; byte < 256; ++byte) {
@@ -89,6 +91,9 @@ void ByteLevelBpe::AppendWord(std::string_view word, MergeScratch* scratch,
     const int32_t id = tokens_.Find(word);
     if (id >= 0) return ids->push_back(id);
   }
+  WordCache& cache = WordCache::OfThisThread();
+  if (cache.Append(owner_, word, ids)) return;
+  const size_t before = ids->size();
   scratch->symbols.clear();
   for (uint32_t i = 0; i < word.size(); ++i) {
     const int32_t id = byte_ids_[static_cast<unsigned char>(word[i])];
@@ -100,6 +105,7 @@ void ByteLevelBpe::AppendWord(std::string_view word, MergeScratch* scratch,
   };
   MergeSymbols(lookup, scratch);
   for (const Symbol& symbol : scratch->symbols) ids->push_back(symbol.id);
+  cache.Store(owner_, word, *ids, before);
 }
 
 Status ByteLevelBpe::EncodePlain(std::string_view text, MergeScratch* scratch,

@@ -29,6 +29,7 @@ class ByteLevelBpe : public TableTokenizer {
   void AppendWord(std::string_view word, MergeScratch* scratch, std::vector<int32_t>* ids) const;
 
   std::unique_ptr<PreTokenizer> pre_;
+  uint64_t owner_ = 0;                   // of entries of the word cache
   std::array<int32_t, 256> byte_ids_{};  // -1 = no token
   FlatMap<Merge> merges_;                // left id << 32 | right id
 };

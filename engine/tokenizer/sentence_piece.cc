@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/tokenizer/utf8.h"
+#include "engine/tokenizer/word_cache.h"
 
 namespace kvasir {
 namespace {
@@ -124,6 +125,7 @@ Result<std::vector<int32_t>> SentencePieceTokenizer::EncodeContinuation(
 // ---- ScoredBpe --------------------------------------------------------------------------------
 
 Status ScoredBpe::InitModel(const VocabularyData& vocabulary) {
+  owner_ = WordCache::NewOwner();
   std::vector<float> order = vocabulary.scores;
   for (const float score : order) {
     if (score != score) return DataLoss("vocabulary: a score is not a number");
@@ -143,29 +145,38 @@ Status ScoredBpe::InitModel(const VocabularyData& vocabulary) {
   return Status::Ok();
 }
 
-Status ScoredBpe::EncodeWord(std::string_view word, MergeScratch* scratch,
-                             std::vector<int32_t>* ids) const {
+void ScoredBpe::MergeWord(std::string_view word, MergeScratch* scratch) const {
   scratch->symbols.clear();
   for (size_t offset = 0; offset < word.size();) {
-    const size_t length = Utf8Length(word[offset]);
-    scratch->symbols.push_back({static_cast<uint32_t>(offset),
-                                static_cast<uint32_t>(offset + length),
-                                tokens_.Find(word.substr(offset, length))});
-    offset += length;
+    const size_t end = offset + Utf8Length(word[offset]);
+    scratch->symbols.push_back({static_cast<uint32_t>(offset), static_cast<uint32_t>(end),
+                                tokens_.Find(word.substr(offset, end - offset))});
+    offset = end;
   }
   const auto lookup = [this, word](const Symbol& left, const Symbol& right) {
     const int32_t id = tokens_.Find(word.substr(left.begin, right.end - left.begin));
     return id < 0 ? Merge{} : Merge{priorities_[static_cast<size_t>(id)], id};
   };
   MergeSymbols(lookup, scratch);
+}
+
+Status ScoredBpe::EncodeWord(std::string_view word, MergeScratch* scratch,
+                             std::vector<int32_t>* ids) const {
+  WordCache& cache = WordCache::OfThisThread();
+  if (cache.Append(owner_, word, ids)) return Status::Ok();
+  MergeWord(word, scratch);
+  const size_t before = ids->size();
+  bool all_known = true;  // what an unknown run becomes depends on what is in front
   for (const Symbol& symbol : scratch->symbols) {
     if (symbol.id >= 0) {
       ids->push_back(symbol.id);
-    } else {
-      KVASIR_RETURN_IF_ERROR(
-          AppendUnknown(word.substr(symbol.begin, symbol.end - symbol.begin), ids));
+      continue;
     }
+    all_known = false;
+    KVASIR_RETURN_IF_ERROR(
+        AppendUnknown(word.substr(symbol.begin, symbol.end - symbol.begin), ids));
   }
+  if (all_known) cache.Store(owner_, word, *ids, before);
   return Status::Ok();
 }
 

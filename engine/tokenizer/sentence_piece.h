@@ -54,8 +54,10 @@ class ScoredBpe : public SentencePieceTokenizer {
                      std::vector<int32_t>* ids) const override;
 
  private:
+  void MergeWord(std::string_view word, MergeScratch* scratch) const;
   Status EncodeWord(std::string_view word, MergeScratch* scratch, std::vector<int32_t>* ids) const;
 
+  uint64_t owner_ = 0;                // of entries of the word cache
   std::vector<uint32_t> priorities_;  // by id; lower = higher score
   // No token has U+2581 behind another character: words can be encoded one by one.
   bool words_are_apart_ = false;

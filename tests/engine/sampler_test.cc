@@ -232,33 +232,29 @@ TEST(Sampler, RefusesNanAndInfinity) {
 
 TEST(SamplingCheck, EveryBoundNamesItsField) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  struct Case {
+  const auto refused = [](const std::string& field, const auto& change) {
     SamplingParams params;
-    std::string field;
+    change(params);
+    const Status status = CheckSampling(params, 100);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << field;
+    EXPECT_THAT(status.message(), HasSubstr(field));
   };
-  const std::vector<Case> bad = {
-      {{.temperature = -0.1f}, "temperature"},
-      {{.temperature = 2.5f}, "temperature"},
-      {{.temperature = nan}, "temperature"},
-      {{.top_k = -1}, "top_k"},
-      {{.top_p = 0.0f}, "top_p"},
-      {{.top_p = 1.5f}, "top_p"},
-      {{.min_p = 1.0f}, "min_p"},
-      {{.repetition_penalty = 0.0f}, "repetition_penalty"},
-      {{.presence_penalty = 3.0f}, "presence_penalty"},
-      {{.frequency_penalty = -3.0f}, "frequency_penalty"},
-      {{.logit_bias = {{100, 1.0f}}}, "logit_bias"},
-      {{.logit_bias = {{-1, 1.0f}}}, "logit_bias"},
-      {{.logit_bias = {{1, 101.0f}}}, "logit_bias"},
-      {{.logit_bias = {{1, nan}}}, "logit_bias"},
-      {{.logprobs = -2}, "logprobs"},
-      {{.logprobs = 21}, "logprobs"},
-  };
-  for (const Case& c : bad) {
-    const Status status = CheckSampling(c.params, 100);
-    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << c.field;
-    EXPECT_THAT(status.message(), HasSubstr(c.field));
-  }
+  refused("temperature", [&](SamplingParams& p) { p.temperature = -0.1f; });
+  refused("temperature", [&](SamplingParams& p) { p.temperature = 2.5f; });
+  refused("temperature", [&](SamplingParams& p) { p.temperature = nan; });
+  refused("top_k", [&](SamplingParams& p) { p.top_k = -1; });
+  refused("top_p", [&](SamplingParams& p) { p.top_p = 0.0f; });
+  refused("top_p", [&](SamplingParams& p) { p.top_p = 1.5f; });
+  refused("min_p", [&](SamplingParams& p) { p.min_p = 1.0f; });
+  refused("repetition_penalty", [&](SamplingParams& p) { p.repetition_penalty = 0.0f; });
+  refused("presence_penalty", [&](SamplingParams& p) { p.presence_penalty = 3.0f; });
+  refused("frequency_penalty", [&](SamplingParams& p) { p.frequency_penalty = -3.0f; });
+  refused("logit_bias", [&](SamplingParams& p) { p.logit_bias = {{100, 1.0f}}; });
+  refused("logit_bias", [&](SamplingParams& p) { p.logit_bias = {{-1, 1.0f}}; });
+  refused("logit_bias", [&](SamplingParams& p) { p.logit_bias = {{1, 101.0f}}; });
+  refused("logit_bias", [&](SamplingParams& p) { p.logit_bias = {{1, nan}}; });
+  refused("logprobs", [&](SamplingParams& p) { p.logprobs = -2; });
+  refused("logprobs", [&](SamplingParams& p) { p.logprobs = 21; });
   EXPECT_THAT(CheckSampling({.temperature = 2.5f}, 100).message(), HasSubstr("2.5"));
   EXPECT_THAT(CheckSampling({.top_p = 0.0f}, 100).message(), HasSubstr("(0, 1]"));
   SamplingParams edge = {.temperature = 2.0f, .top_k = 100, .top_p = 1.0f, .min_p = 0.0f};
