@@ -60,15 +60,17 @@ void MatMul(const TensorView& x, std::span<const float> w, const float* bias, bo
   }
 }
 
+// In forms that do not cancel in the far tails.
 double Activation(ActivationKind kind, double x) {
   switch (kind) {
     case ActivationKind::kSilu:
       return x / (1.0 + std::exp(-x));
     case ActivationKind::kGeluErf:
-      return 0.5 * x * (1.0 + std::erf(x / std::numbers::sqrt2));
+      return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
     case ActivationKind::kGeluTanh: {
-      const double inner = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-      return 0.5 * x * (1.0 + std::tanh(inner));
+      // (1 + tanh y) / 2 = 1 / (1 + e^-2y)
+      const double y = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+      return x / (1.0 + std::exp(-2.0 * y));
     }
   }
   KVASIR_CHECK(false);
