@@ -1,0 +1,430 @@
+// The exactness gates: what reuse of chunk KV at any position may and may not change. On tiny
+// random models of every architecture, with an fp32 pool, on the reference and every CPU
+// instruction set.
+//
+// Tolerances. All arithmetic is fp32 (unit u = 6e-8). The ways that a gate compares do the same
+// sums with keys rotated in another frame, so a score differs by a few u |q||k| and a logit by a
+// few hundred u times its size after all layers: with logits below 20 that is below 1e-3, the bound
+// that the design sets for G3. Gates on equal frames ask for equal bits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "engine/block_pool.h"
+#include "engine/model/forward.h"
+#include "engine/scheduler.h"
+#include "tests/engine/engine_harness.h"
+#include "tests/engine/naive_forward.h"
+
+namespace kvasir {
+namespace {
+
+using test::AllRows;
+using test::Answer;
+using test::Ask;
+using test::CaptureChunk;
+using test::ExactOptions;
+using test::Fresh;
+using test::Ids;
+using test::Join;
+using test::LoadChunk;
+using test::MaxDifference;
+using test::RandomTokens;
+using test::Reused;
+using test::RunAll;
+using test::RunOne;
+using test::SameBits;
+
+constexpr float kFrameTolerance = 1e-3f;
+constexpr float kShiftTolerance = 1e-4f;
+
+struct ModelChoice {
+  std::string name;
+  test::TinyModelOptions options;
+};
+
+std::vector<ModelChoice> TinyModels() {
+  std::vector<ModelChoice> models = {{"Llama", {}}, {"Qwen2", {}}, {"Qwen3", {}}, {"Gemma3", {}}};
+  models[0].options.llama3_factors = true;
+  models[1].options.architecture = Architecture::kQwen2;
+  models[2].options.architecture = Architecture::kQwen3;
+  models[3].options.architecture = Architecture::kGemma3;
+  for (ModelChoice& model : models) model.options.tied = false;
+  return models;
+}
+
+using GateParam = std::tuple<ModelChoice, test::BackendChoice>;
+
+class Gates : public testing::TestWithParam<GateParam> {
+ protected:
+  // Models are loaded once for all gates of a process.
+  const test::Loaded& loaded() {
+    static std::map<std::string, test::Loaded> all;
+    const auto& [model, backend] = GetParam();
+    const std::string key = model.name + backend.name;
+    if (!all.contains(key)) all[key] = test::LoadTiny(backend, model.options);
+    return all[key];
+  }
+  std::unique_ptr<Engine> MakeEngine(EngineOptions options = ExactOptions(size_t{4} << 20)) {
+    return test::MakeEngine(loaded(), options);
+  }
+  std::vector<float> FullLogits(Engine& engine, const Ids& prompt) {
+    return Logits(engine, {Fresh(prompt)});
+  }
+  std::vector<float> Logits(Engine& engine, std::vector<SegmentPlan> segments) {
+    const Answer answer = RunOne(engine, Ask(std::move(segments)));
+    EXPECT_TRUE(answer.end.status.ok()) << answer.end.status.ToString();
+    return answer.logits.empty() ? std::vector<float>() : answer.logits.front();
+  }
+  void Report(const std::string& what, double value) {
+    RecordProperty(what, std::to_string(value));
+    if (const char* print = std::getenv("KVASIR_GATES_PRINT"); print != nullptr) {
+      std::cout << "  " << what << " " << value << "\n";
+    }
+  }
+
+  const Ids anchor_ = RandomTokens(11, 1);
+  const Ids first_ = RandomTokens(37, 2), second_ = RandomTokens(29, 3);
+  const Ids question_ = RandomTokens(9, 4);
+};
+
+std::string NameOf(const testing::TestParamInfo<GateParam>& info) {
+  return std::get<0>(info.param).name + std::get<1>(info.param).name;
+}
+INSTANTIATE_TEST_SUITE_P(All, Gates,
+                         testing::Combine(testing::ValuesIn(TinyModels()),
+                                          testing::ValuesIn(test::AllBackends())),
+                         NameOf);
+
+// G0: a full prefill equals the independent forward pass. The other gates build on it.
+TEST_P(Gates, G0FullPrefillEqualsNaiveForward) {
+  auto engine = MakeEngine();
+  const Ids prompt = Join({anchor_, first_, second_, question_});
+  const auto naive =
+      test::NaiveForward(*loaded().model, *loaded().backend, prompt, test::CausalSight);
+  const float difference = MaxDifference(FullLogits(*engine, prompt), naive);
+  Report("G0", double{difference});
+  EXPECT_LE(difference, kFrameTolerance);
+}
+
+// G1: turning the query by (m - b) against local keys, turning keys on by b, and turning both to
+// absolute positions agree, up to the largest position.
+// Each fp32 rotation of a vector of norm N errs by about 3 u N, three are compared: 16 u |q||k|.
+TEST_P(Gates, G1RotationsAgreeAtAllPositions) {
+  const ModelConfig& config = loaded().model->config;
+  const auto dims = static_cast<size_t>(config.head_dim);
+  double worst = 0;
+  for (const RopeTable& rope : config.ropes) {
+    std::vector<float> q(dims), k(dims);
+    double q_norm = 0, k_norm = 0;
+    for (size_t d = 0; d < dims; ++d) {
+      q[d] = std::sin(static_cast<float>(3 * d + 1));
+      k[d] = std::cos(static_cast<float>(5 * d + 2));
+      q_norm += double{q[d]} * q[d];
+      k_norm += double{k[d]} * k[d];
+    }
+    const auto dot = [&](int64_t turn_q, std::vector<int64_t> turns_k) {
+      std::vector<float> a = q, b = k;
+      rope.Rotate(turn_q, a.data());
+      for (const int64_t turn : turns_k) rope.Rotate(turn, b.data());
+      double sum = 0;
+      for (size_t d = 0; d < dims; ++d) sum += double{a[d]} * b[d];
+      return sum;
+    };
+    const double bound = 16 * 6e-8 * std::sqrt(q_norm * k_norm);
+    for (const int64_t m : {1, 17, 300, 1000, config.context - 1}) {
+      for (const int64_t base : {int64_t{0}, int64_t{1}, m / 3, m - 1}) {
+        const int64_t local = (m - base) / 2;
+        const double direct = dot(m, {base + local});
+        const double offset = dot(m - base, {local});
+        const double delta = dot(m, {local, base});
+        worst = std::max({worst, std::fabs(direct - offset), std::fabs(direct - delta)});
+        ASSERT_NEAR(direct, offset, bound) << m << " " << base;
+        ASSERT_NEAR(direct, delta, bound) << m << " " << base;
+      }
+    }
+  }
+  Report("G1", worst);
+}
+
+// A step driven by hand: pool, sequence, one batch.
+struct HandRun {
+  HandRun(const test::Loaded& loaded, int32_t blocks)
+      : model(*loaded.model),
+        backend(*loaded.backend),
+        pool(blocks),
+        kv(std::move(backend.CreateKvPool(model.config.Layout(DType::kF32), blocks)).value()),
+        workspace(backend) {}
+
+  std::shared_ptr<const KvBlocks> Load(const KvCapture& capture) {
+    auto handle = pool.Own(*pool.Allocate(BlocksFor(capture.tokens)), capture.tokens);
+    const auto planes = test::PlanesOf(capture);
+    for (size_t layer = 0; layer < planes.size(); ++layer) {
+      const auto& rope = model.config.ropes[size_t(model.config.layer_rope[layer])];
+      backend.LoadKv(*kv, static_cast<int32_t>(layer), planes[layer], handle->ids(), &rope);
+    }
+    return handle;
+  }
+
+  // Computes all rows of a prompt in one step; captures all of them.
+  KvCapture Compute(std::vector<SegmentPlan> segments) {
+    Sequence sequence(1, Ask(std::move(segments)), 1 << 20);
+    std::vector<BlockCopy> copies;
+    own = *pool.Allocate(sequence.BlocksNeeded());
+    sequence.Place(own, &copies);
+    for (const BlockCopy& copy : copies) backend.CopyBlock(*kv, copy.from, copy.to);
+    StepBatch batch;
+    sequence.AppendRows(sequence.rows_left(), &batch);
+    KvCapture capture = KvCapture::For(kv->layout(), batch.rows());
+    const Status status =
+        Forward(model, *kv, batch, workspace, {{&capture, 0, batch.rows(), 0}}, &logits);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    positions = batch.positions;
+    return capture;
+  }
+
+  const Model& model;
+  Backend& backend;
+  BlockPool pool;
+  std::unique_ptr<KvPool> kv;
+  Workspace workspace;
+  Ids own, positions;
+  std::vector<float> logits;
+};
+
+// G2: at layer 0 nothing depends on context: V of a reused token is bit-equal to full prefill's,
+// and K, turned from its local to its absolute position, equal within rounding (two fp32 rotations
+// of keys below norm 10: 6 u N = 4e-6).
+TEST_P(Gates, G2LayerZeroIsThatOfFullPrefill) {
+  HandRun run(loaded(), 40);
+  const KvCapture chunk = run.Compute({Fresh(first_)});  // bare
+  const auto reused = run.Load(chunk);
+  const Ids prompt = Join({anchor_, second_, first_});
+  run.Compute({Fresh(prompt)});
+  const auto tokens = static_cast<int32_t>(prompt.size());
+  const auto base = static_cast<size_t>(tokens) - first_.size();
+  const ModelConfig& config = run.model.config;
+  const auto dims = static_cast<size_t>(config.head_dim);
+  const size_t row = static_cast<size_t>(config.kv_heads) * dims;
+  std::vector<float> k(row * prompt.size()), v(k.size());
+  run.backend.ReadKv(*run.kv, 0, run.own, tokens, k.data(), v.data());
+  std::vector<float> chunk_k(row * first_.size()), chunk_v(chunk_k.size());
+  run.backend.ReadKv(*run.kv, 0, reused->ids(), reused->tokens(), chunk_k.data(), chunk_v.data());
+  EXPECT_TRUE(SameBits({v.begin() + std::ptrdiff_t(base * row), v.end()}, chunk_v));
+  const RopeTable& rope = config.ropes[size_t(config.layer_rope[0])];
+  for (size_t at = 0; at < chunk_k.size(); at += dims) {
+    rope.Rotate(static_cast<int64_t>(base), chunk_k.data() + at);
+  }
+  const float difference =
+      MaxDifference({k.begin() + std::ptrdiff_t(base * row), k.end()}, chunk_k);
+  Report("G2 keys", double{difference});
+  EXPECT_LE(difference, 4e-6f);
+}
+
+// G3: computing every row of every chunk again equals full prefill.
+TEST_P(Gates, G3RecomputingAllEqualsFullPrefill) {
+  auto engine = MakeEngine();
+  const auto a = LoadChunk(*engine, *CaptureChunk(*engine, anchor_, first_));
+  const auto b = LoadChunk(*engine, *CaptureChunk(*engine, anchor_, second_));
+  const auto full = FullLogits(*engine, Join({anchor_, second_, first_, question_}));
+  const auto repaired =
+      Logits(*engine, {Fresh(anchor_), Reused(second_, b, AllRows(b->tokens())),
+                       Reused(first_, a, AllRows(a->tokens())), Fresh(question_)});
+  const auto stale =
+      Logits(*engine, {Fresh(anchor_), Reused(second_, b), Reused(first_, a), Fresh(question_)});
+  const float difference = MaxDifference(full, repaired);
+  Report("G3", double{difference});
+  Report("G3 without repair", double{MaxDifference(full, stale)});
+  EXPECT_LE(difference, kFrameTolerance);
+  EXPECT_GT(MaxDifference(full, stale), 10 * kFrameTolerance) << "the gate would see nothing";
+}
+
+// G4: a chunk behind the prefix that it was encoded behind, at the same place, equals full prefill.
+TEST_P(Gates, G4SamePrefixAtTheSamePlaceEqualsFullPrefill) {
+  auto engine = MakeEngine();
+  const auto a = LoadChunk(*engine, *CaptureChunk(*engine, anchor_, first_));
+  const auto b = LoadChunk(*engine, *CaptureChunk(*engine, Join({anchor_, first_}), second_));
+  const auto full = FullLogits(*engine, Join({anchor_, first_, second_, question_}));
+  const auto reused =
+      Logits(*engine, {Fresh(anchor_), Reused(first_, a), Reused(second_, b), Fresh(question_)});
+  const float difference = MaxDifference(full, reused);
+  Report("G4", double{difference});
+  EXPECT_LE(difference, kFrameTolerance);
+}
+
+// G5: with no row computed again, fused KV is exactly a forward pass in which a chunk's rows see
+// the anchor (at the distance of ingestion) and their own chunk, and the question sees all.
+TEST_P(Gates, G5NoRecomputeEqualsBlockDiagonalForward) {
+  for (const bool anchored : {false, true}) {
+    auto engine = MakeEngine();
+    const Ids behind = anchored ? anchor_ : Ids{};
+    const auto a = LoadChunk(*engine, *CaptureChunk(*engine, behind, first_));
+    const auto b = LoadChunk(*engine, *CaptureChunk(*engine, behind, second_));
+    const auto fused =
+        Logits(*engine, {Fresh(anchor_), Reused(second_, b), Reused(first_, a), Fresh(question_)});
+
+    const auto begin_second = static_cast<int32_t>(anchor_.size());
+    const int32_t begin_first = begin_second + static_cast<int32_t>(second_.size());
+    const int32_t begin_question = begin_first + static_cast<int32_t>(first_.size());
+    const auto sight = [&](int32_t row, int32_t key) -> test::Sight {
+      if (row < begin_second || row >= begin_question) return test::CausalSight(row, key);
+      const int32_t begin = row < begin_first ? begin_second : begin_first;
+      if (key >= begin) return test::CausalSight(row, key);
+      const int64_t ingested_at = begin_second + (row - begin);
+      return {anchored && key < begin_second, ingested_at - key};
+    };
+    const Ids prompt = Join({anchor_, second_, first_, question_});
+    const auto naive = test::NaiveForward(*loaded().model, *loaded().backend, prompt, sight);
+    const float difference = MaxDifference(fused, naive);
+    Report(anchored ? "G5 anchored" : "G5 bare", double{difference});
+    EXPECT_LE(difference, kFrameTolerance);
+  }
+}
+
+// A chunk at any offset: logits depend on distances alone, up to the model's last position.
+TEST_P(Gates, ChunkAtAnyOffsetGivesTheSameLogits) {
+  HandRun run(loaded(), 16);
+  const auto chunk = run.Load(run.Compute({Fresh(first_)}));
+  Sequence sequence(1, Ask({Reused(first_, chunk), Fresh(question_)}), 1 << 20);
+  std::vector<BlockCopy> copies;
+  sequence.Place(*run.pool.Allocate(sequence.BlocksNeeded()), &copies);
+  StepBatch batch;
+  sequence.AppendRows(sequence.rows_left(), &batch);
+  const auto logits_at = [&](int32_t offset) {
+    StepBatch moved = batch;
+    for (int32_t& position : moved.positions) position += offset;
+    for (SegmentRef& segment : moved.segments) segment.base += offset;
+    std::vector<float> logits;
+    EXPECT_TRUE(Forward(run.model, *run.kv, moved, run.workspace, {}, &logits).ok());
+    return logits;
+  };
+  const auto expected = logits_at(0);
+  const int32_t last = run.model.config.context - 1 - batch.positions.back();
+  float worst = 0;
+  for (const int32_t offset : {1, 7, 16, 333, 1024, last}) {
+    worst = std::max(worst, MaxDifference(expected, logits_at(offset)));
+  }
+  Report("offsets", double{worst});
+  EXPECT_LE(worst, kShiftTolerance);
+}
+
+// G6: a later token never reaches an earlier row, however the rows are scattered: K and V of every
+// row computed before it keep their bits. The mirror: an earlier token does reach later rows.
+TEST_P(Gates, G6LaterTokensDoNotLeakIntoEarlierRows) {
+  HandRun run(loaded(), 80);
+  const auto a = run.Load(run.Compute({Fresh(first_)}));
+  const auto b = run.Load(run.Compute({Fresh(second_)}));
+  const auto compute = [&](const Ids& anchor, const Ids& late) {
+    KvCapture capture = run.Compute({Fresh(anchor), Reused(first_, a, {0, 1, 20, 36}),
+                                     Reused(second_, b, {3, 16, 17, 28}), Fresh(late)});
+    run.pool.Unref(run.own);
+    return capture;
+  };
+  Ids late = question_;
+  const KvCapture before = compute(anchor_, late);
+  const size_t changed = before.tokens - size_t{4};  // the question's sixth of nine rows
+  late[5] = late[5] == 50 ? 51 : 50;
+  const KvCapture after = compute(anchor_, late);
+  Ids other_anchor = anchor_;
+  other_anchor[2] = other_anchor[2] == 50 ? 51 : 50;
+  const KvCapture moved = compute(other_anchor, question_);
+
+  const size_t row = static_cast<size_t>(before.kv_heads * before.head_dim);
+  const auto rows = [&](const KvCapture& from, const std::vector<float>& plane, int32_t layer,
+                        size_t begin, size_t end) {
+    const auto at = plane.begin() + std::ptrdiff_t(size_t(layer) * from.LayerStride());
+    return std::vector<float>(at + std::ptrdiff_t(begin * row), at + std::ptrdiff_t(end * row));
+  };
+  const auto all = static_cast<size_t>(before.tokens);
+  for (int32_t layer = 0; layer < before.layers; ++layer) {
+    EXPECT_TRUE(SameBits(rows(before, before.k, layer, 0, changed),
+                         rows(after, after.k, layer, 0, changed)));
+    EXPECT_TRUE(SameBits(rows(before, before.v, layer, 0, changed),
+                         rows(after, after.v, layer, 0, changed)));
+    EXPECT_FALSE(SameBits(rows(before, before.k, layer, changed, changed + 1),
+                          rows(after, after.k, layer, changed, changed + 1)));
+  }
+  EXPECT_FALSE(SameBits(rows(before, before.v, 1, 12, all), rows(moved, moved.v, 1, 12, all)));
+}
+
+// Requests of every kind, for G7 and G8.
+std::vector<Request> MixedRequests(Engine& engine, const Ids& anchor,
+                                   const std::vector<Ids>& chunks, int32_t max_tokens) {
+  std::vector<std::shared_ptr<const KvBlocks>> blocks;
+  for (const Ids& chunk : chunks) {
+    blocks.push_back(LoadChunk(engine, *CaptureChunk(engine, anchor, chunk)));
+  }
+  std::vector<Request> requests;
+  requests.push_back(Ask({Fresh(Join({anchor, chunks[0], {30, 31}}))}, max_tokens));
+  requests.push_back(
+      Ask({Fresh(anchor), Reused(chunks[0], blocks[0]), Fresh({40, 41, 42})}, max_tokens));
+  requests.push_back(Ask({Fresh(anchor), Reused(chunks[1], blocks[1], {0, 1, 2, 3}),
+                          Reused(chunks[0], blocks[0], {0, 1, 2, 3}), Fresh({43})},
+                         max_tokens));
+  requests.push_back(Ask({Fresh({44})}, max_tokens + 3));
+  requests.push_back(Ask({Reused(chunks[1], blocks[1]), Reused(chunks[1], blocks[1]),
+                          Reused(chunks[0], blocks[0], AllRows(blocks[0]->tokens()))},
+                         max_tokens));
+  return requests;
+}
+
+void ExpectSameAnswers(const std::vector<Answer>& a, const std::vector<Answer>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_TRUE(a[i].end.status.ok()) << a[i].end.status.ToString();
+    ASSERT_TRUE(b[i].end.status.ok()) << b[i].end.status.ToString();
+    EXPECT_EQ(a[i].tokens, b[i].tokens) << "request " << i;
+    ASSERT_EQ(a[i].logits.size(), b[i].logits.size());
+    for (size_t step = 0; step < a[i].logits.size(); ++step) {
+      ASSERT_TRUE(SameBits(a[i].logits[step], b[i].logits[step]))
+          << "request " << i << " step " << step << ": difference "
+          << MaxDifference(a[i].logits[step], b[i].logits[step]) << ", KL "
+          << test::KlDivergence(a[i].logits[step], b[i].logits[step]);
+    }
+  }
+}
+
+// G7: every request of a mixed batch answers as it does alone, bit for bit.
+TEST_P(Gates, G7AMixedBatchEqualsEachAlone) {
+  EngineOptions options = ExactOptions();
+  options.step_rows = 50;
+  auto engine = MakeEngine(options);
+  const auto requests = MixedRequests(*engine, anchor_, {first_, second_}, 6);
+  std::vector<Answer> alone;
+  for (const Request& request : requests) alone.push_back(RunOne(*engine, request));
+  ExpectSameAnswers(alone, RunAll(*engine, requests));
+}
+
+// G8: the noise floor. Slices and thread counts change no bit, so it is zero.
+TEST_P(Gates, G8SlicesAndThreadsChangeNoBit) {
+  const auto answers = [&](const test::Loaded& with, int32_t step_rows) {
+    EngineOptions options = ExactOptions();
+    options.step_rows = step_rows;
+    auto engine = test::MakeEngine(with, options);
+    return RunAll(*engine, MixedRequests(*engine, anchor_, {first_, second_}, 3));
+  };
+  const auto expected = answers(loaded(), 512);
+  for (const int32_t step_rows : {61, 7, 1}) {
+    SCOPED_TRACE("step_rows " + std::to_string(step_rows));
+    ExpectSameAnswers(expected, answers(loaded(), step_rows));
+  }
+  const auto& [model, backend] = GetParam();
+  if (backend.name == "Reference") return;  // has no threads
+  for (const int threads : {2, 3}) {
+    SCOPED_TRACE("threads " + std::to_string(threads));
+    const test::Loaded threaded = test::LoadTiny(backend, model.options, threads);
+    ExpectSameAnswers(expected, answers(threaded, 512));
+  }
+}
+
+}  // namespace
+}  // namespace kvasir
