@@ -27,6 +27,7 @@ const std::string& VersionKey() {
 
 rocksdb::DBOptions BaseOptions(const DatabaseOptions& options) {
   rocksdb::DBOptions db;
+  if (options.env != nullptr) db.env = options.env;
   db.create_if_missing = true;
   db.create_missing_column_families = true;
   db.paranoid_checks = !options.salvage;

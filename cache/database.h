@@ -17,6 +17,10 @@
 #include "kernels/core/ordered_store.h"
 #include "kernels/core/status.h"
 
+namespace rocksdb {
+class Env;
+}
+
 namespace kvasir {
 
 struct DatabaseOptions {
@@ -34,6 +38,9 @@ struct DatabaseOptions {
   // Open although logs or tables are damaged, dropping what cannot be read. Only ever set by an
   // explicit command of the operator: it may lose acknowledged writes.
   bool salvage = false;
+  // File system to work on; null = the machine's own. For fault injection in tests; must outlive
+  // the database.
+  rocksdb::Env* env = nullptr;
 };
 
 struct DatabaseSize {
