@@ -136,21 +136,40 @@ Status ScoredBpe::InitModel(const VocabularyData& vocabulary) {
     const auto at = std::lower_bound(order.begin(), order.end(), score, std::greater<>());
     priorities_.push_back(static_cast<uint32_t>(at - order.begin()));
   }
-  words_are_apart_ = true;
-  for (int32_t id = 0; id < tokens_.size() && words_are_apart_; ++id) {
-    const std::string_view text = tokens_.Text(id);
-    words_are_apart_ =
-        !IsMergeable(id) || text.find(kSpace, LeadingSpaces(text)) == std::string_view::npos;
+  for (size_t byte = 0; byte < ascii_ids_.size(); ++byte) {
+    const char text = static_cast<char>(byte);
+    ascii_ids_[byte] = tokens_.Find({&text, 1});
+  }
+  for (int32_t id = 0; id < tokens_.size(); ++id) {
+    if (IsMergeable(id)) NoteInnerSpaces(tokens_.Text(id));
   }
   return Status::Ok();
+}
+
+void ScoredBpe::NoteInnerSpaces(std::string_view token) {
+  for (size_t at = token.find(kSpace, LeadingSpaces(token)); at != std::string_view::npos;
+       at = token.find(kSpace, at + LeadingSpaces(token.substr(at)))) {
+    before_inner_space_[static_cast<unsigned char>(token[at - 1])] = true;
+  }
+}
+
+// Bytes of the first word of `text`: no token reaches beyond its end.
+size_t ScoredBpe::WordLength(std::string_view text) const {
+  size_t at = text.find(kSpace, LeadingSpaces(text));
+  while (at != std::string_view::npos &&
+         before_inner_space_[static_cast<unsigned char>(text[at - 1])]) {
+    at = text.find(kSpace, at + LeadingSpaces(text.substr(at)));
+  }
+  return std::min(at, text.size());
 }
 
 void ScoredBpe::MergeWord(std::string_view word, MergeScratch* scratch) const {
   scratch->symbols.clear();
   for (size_t offset = 0; offset < word.size();) {
     const size_t end = offset + Utf8Length(word[offset]);
-    scratch->symbols.push_back({static_cast<uint32_t>(offset), static_cast<uint32_t>(end),
-                                tokens_.Find(word.substr(offset, end - offset))});
+    const int32_t id = end == offset + 1 ? ascii_ids_[static_cast<size_t>(word[offset])]
+                                         : tokens_.Find(word.substr(offset, end - offset));
+    scratch->symbols.push_back({static_cast<uint32_t>(offset), static_cast<uint32_t>(end), id});
     offset = end;
   }
   const auto lookup = [this, word](const Symbol& left, const Symbol& right) {
@@ -182,9 +201,8 @@ Status ScoredBpe::EncodeWord(std::string_view word, MergeScratch* scratch,
 
 Status ScoredBpe::EncodePlain(std::string_view text, MergeScratch* scratch,
                               std::vector<int32_t>* ids) const {
-  if (!words_are_apart_) return EncodeWord(text, scratch, ids);
   while (!text.empty()) {
-    const size_t end = std::min(text.find(kSpace, LeadingSpaces(text)), text.size());
+    const size_t end = WordLength(text);
     KVASIR_RETURN_IF_ERROR(EncodeWord(text.substr(0, end), scratch, ids));
     text.remove_prefix(end);
   }

@@ -54,13 +54,17 @@ class ScoredBpe : public SentencePieceTokenizer {
                      std::vector<int32_t>* ids) const override;
 
  private:
+  void NoteInnerSpaces(std::string_view token);
+  size_t WordLength(std::string_view text) const;
   void MergeWord(std::string_view word, MergeScratch* scratch) const;
   Status EncodeWord(std::string_view word, MergeScratch* scratch, std::vector<int32_t>* ids) const;
 
   uint64_t owner_ = 0;                // of entries of the word cache
   std::vector<uint32_t> priorities_;  // by id; lower = higher score
-  // No token has U+2581 behind another character: words can be encoded one by one.
-  bool words_are_apart_ = false;
+  std::array<int32_t, 128> ascii_ids_{};
+  // Last bytes of the characters that some token has in front of an inner U+2581. Behind any other
+  // character U+2581 begins a new word, and words can be encoded one by one.
+  std::array<bool, 256> before_inner_space_{};
 };
 
 // The segmentation of the highest total score (Viterbi).
