@@ -18,11 +18,13 @@ constexpr std::array<uint64_t, kLanes> kFactors = {
 using Lanes = std::array<uint64_t, kLanes>;
 
 // Every step is a bijection of the lane and of the word: one changed word always changes its lane.
+// Multiplying the word, too, spreads a flipped bit so that no flip of few bits in the lane's next
+// word can take it back.
 void Absorb(const std::byte* stripe, Lanes& lanes) {
   Lanes words;
   std::memcpy(words.data(), stripe, kStripe);
   for (size_t i = 0; i < kLanes; ++i) {
-    lanes[i] = std::rotl(lanes[i] ^ words[i], 29) * kFactors[i];
+    lanes[i] = std::rotl(lanes[i] + words[i] * kFactors[(i + 3) % kLanes], 31) * kFactors[i];
   }
 }
 

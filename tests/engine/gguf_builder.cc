@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <cstdio>
 #include <fstream>
+#include <mutex>
 
 namespace kvasir::test {
 
@@ -43,11 +44,16 @@ uint32_t GgufTypeCode(DType dtype) {
   return 0;
 }
 
-void GgufBuilder::Pair(std::string_view key, GgufType type, std::string_view raw) {
-  AppendString(&pairs_, key);
-  AppendRaw(&pairs_, static_cast<uint32_t>(type));
-  pairs_.append(raw);
-  ++pair_count_;
+void GgufBuilder::Pair(std::string_view key, GgufType type, std::string_view raw, bool duplicate) {
+  std::string value;
+  AppendRaw(&value, static_cast<uint32_t>(type));
+  value.append(raw);
+  for (auto& [name, bytes] : pairs_) {
+    if (name != key || duplicate) continue;
+    bytes = value;
+    return;
+  }
+  pairs_.emplace_back(key, value);
 }
 
 void GgufBuilder::String(std::string_view key, std::string_view value) {
@@ -88,8 +94,11 @@ std::string GgufBuilder::Bytes() const {
   std::string out = "GGUF";
   AppendRaw(&out, version);
   AppendRaw(&out, rows_.size() + static_cast<uint64_t>(extra_tensors));
-  AppendRaw(&out, pair_count_ + static_cast<uint64_t>(extra_pairs));
-  out.append(pairs_);
+  AppendRaw(&out, pairs_.size() + static_cast<uint64_t>(extra_pairs));
+  for (const auto& [key, value] : pairs_) {
+    AppendString(&out, key);
+    out.append(value);
+  }
   for (const Row& row : rows_) {
     AppendString(&out, row.name);
     AppendRaw(&out, static_cast<uint32_t>(row.dims.size()));
@@ -101,10 +110,25 @@ std::string GgufBuilder::Bytes() const {
   return out + data_;
 }
 
+namespace {
+
+// Files of this process, removed when it ends.
+struct TempFiles {
+  std::mutex mutex;
+  std::vector<std::string> paths;
+  ~TempFiles() {
+    for (const std::string& path : paths) std::remove(path.c_str());
+  }
+};
+
+}  // namespace
+
 std::string WriteTempFile(std::string_view name, std::string_view bytes) {
-  static std::atomic<int> counter{0};
+  static TempFiles files;
+  const std::lock_guard lock(files.mutex);
   const std::string path = ::testing::TempDir() + "kvasir-" + std::to_string(getpid()) + "-" +
-                           std::to_string(counter++) + "-" + std::string(name);
+                           std::to_string(files.paths.size()) + "-" + std::string(name);
+  files.paths.push_back(path);
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/model/gguf.h"
@@ -46,7 +47,8 @@ class GgufBuilder {
   }
   // An array whose count and bytes need not agree.
   void RawArray(std::string_view key, GgufType element, uint64_t count, std::string_view raw);
-  void Pair(std::string_view key, GgufType type, std::string_view raw);
+  // A key that is there already is replaced, unless `duplicate`.
+  void Pair(std::string_view key, GgufType type, std::string_view raw, bool duplicate = false);
 
   // ---- tensors ------------------------------------------------------------------------------
   // dims innermost first; data of the size that dims and dtype ask for.
@@ -70,13 +72,13 @@ class GgufBuilder {
     uint32_t type;
     uint64_t offset;
   };
-  std::string pairs_;
-  uint64_t pair_count_ = 0;
+  std::vector<std::pair<std::string, std::string>> pairs_;  // key, bytes behind it
   std::vector<Row> rows_;
   std::string data_;
 };
 
-// Writes `bytes` into a fresh file of the test's temporary folder and returns its path.
+// Writes `bytes` into a fresh file of the test's temporary folder and returns its path;
+// it is removed when the process ends.
 std::string WriteTempFile(std::string_view name, std::string_view bytes);
 
 }  // namespace kvasir::test

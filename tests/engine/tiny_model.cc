@@ -220,14 +220,13 @@ GgufBuilder TinyModelBuilder(const TinyModelOptions& o) {
   file.Float(arch + ".attention.layer_norm_rms_epsilon", 1e-5F);
   if (o.architecture == Architecture::kGemma3) {
     uint32("attention.sliding_window", o.window);
-    uint32("attention.sliding_window_pattern", o.window_pattern);
+    if (o.window_pattern > 0) uint32("attention.sliding_window_pattern", o.window_pattern);
   }
   AddVocabulary(file);
   return file;
 }
 
-std::string TinyModelBytes(const TinyModelOptions& o) {
-  GgufBuilder file = TinyModelBuilder(o);
+void AddTinyTensors(const TinyModelOptions& o, GgufBuilder& file) {
   TensorWriter write(file, o.seed);
   // Rows of deviation 1 whatever the width, before gemma's factor of sqrt(E).
   const float gain = o.architecture == Architecture::kGemma3 ? 1.0F : std::sqrt(1.0F * o.width);
@@ -244,6 +243,11 @@ std::string TinyModelBytes(const TinyModelOptions& o) {
     }
     file.Tensor("rope_freqs.weight", DType::kF32, {o.head_dim / 2}, factors);
   }
+}
+
+std::string TinyModelBytes(const TinyModelOptions& options) {
+  GgufBuilder file = TinyModelBuilder(options);
+  AddTinyTensors(options, file);
   return file.Bytes();
 }
 

@@ -21,7 +21,7 @@ struct TinyModelOptions {
   int32_t context = 4096;
   float theta = 10000.0F;
   int32_t window = 24;            // gemma3: sliding window of local layers
-  int32_t window_pattern = 2;     // gemma3: every n-th layer is global
+  int32_t window_pattern = 2;     // gemma3: every n-th layer is global; 0 = not in the file
   DType weights = DType::kF32;    // of the layers' matrices
   DType embedding = DType::kF32;  // of token_embd (and output)
   bool tied = true;               // no output.weight
@@ -37,6 +37,8 @@ inline constexpr int32_t kTinyFirstByte = 3;
 
 // Everything but the tensors; for tests that damage a file.
 GgufBuilder TinyModelBuilder(const TinyModelOptions& options);
+// The tensors, to be added to a builder that holds any metadata.
+void AddTinyTensors(const TinyModelOptions& options, GgufBuilder& file);
 std::string TinyModelBytes(const TinyModelOptions& options);
 // The path of a file in the test's temporary folder.
 std::string WriteTinyModel(const TinyModelOptions& options);
