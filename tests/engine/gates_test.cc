@@ -4,8 +4,8 @@
 //
 // Tolerances. All arithmetic is fp32 (unit u = 6e-8). The ways that a gate compares do the same
 // sums with keys rotated in another frame, so a score differs by a few u |q||k| and a logit by a
-// few hundred u times its size after all layers: with logits below 20 that is below 1e-3, the bound
-// that the design sets for G3. Gates on equal frames ask for equal bits.
+// few hundred u times its size after all layers: with logits below 10 that is below 2e-4 (the
+// design asks for 1e-3). Gates on equal frames ask for equal bits.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -44,7 +44,7 @@ using test::RunAll;
 using test::RunOne;
 using test::SameBits;
 
-constexpr float kFrameTolerance = 1e-3f;
+constexpr float kFrameTolerance = 2e-4f;
 constexpr float kShiftTolerance = 1e-4f;
 
 struct ModelChoice {
@@ -245,7 +245,7 @@ TEST_P(Gates, G3RecomputingAllEqualsFullPrefill) {
   Report("G3", double{difference});
   Report("G3 without repair", double{MaxDifference(full, stale)});
   EXPECT_LE(difference, kFrameTolerance);
-  EXPECT_GT(MaxDifference(full, stale), 10 * kFrameTolerance) << "the gate would see nothing";
+  EXPECT_GT(MaxDifference(full, stale), 1000 * kFrameTolerance) << "the gate would see nothing";
 }
 
 // G4: a chunk behind the prefix that it was encoded behind, at the same place, equals full prefill.
