@@ -1,0 +1,54 @@
+// The subcommands, each a function from its arguments to an exit code (0, 1 failure, 2 usage).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "service/cli/http_client.h"
+#include "service/config.h"
+
+namespace kvasir {
+
+struct CliContext {
+  LoadedConfig loaded;
+  bool json = false;
+  std::optional<ServerAddress> server;  // else embedded: this process opens the data folder
+  const Config& config() const { return loaded.config(); }
+};
+
+struct IngestArguments {
+  std::vector<std::string> paths;
+  std::string collection;
+  bool dry_run = false, strict = false;
+};
+
+struct AskArguments {
+  std::string question;
+  std::string questions_file;
+  std::vector<std::string> modes;
+  std::string policy, collection, system;
+  int top_k = 8, max_tokens = 64;
+  bool table = false;
+};
+
+struct SearchArguments {
+  std::string query, collection;
+  int top_k = 8;
+};
+
+struct BenchArguments {
+  std::vector<int> lengths;
+  int repeats = 3;
+};
+
+int RunServe(const CliContext& context);
+int RunIngest(const CliContext& context, const IngestArguments& arguments);
+int RunAsk(const CliContext& context, const AskArguments& arguments);
+int RunSearch(const CliContext& context, const SearchArguments& arguments);
+int RunStats(const CliContext& context);
+int RunBench(const CliContext& context, const BenchArguments& arguments);
+int RunDoctor(const CliContext& context);
+int RunConfigShow(const CliContext& context, bool origin);
+
+}  // namespace kvasir

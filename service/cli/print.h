@@ -1,0 +1,49 @@
+// What the command line prints: errors, a progress bar, tables with wrapped cells.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "kernels/core/status.h"
+#include "service/ingest_pipeline.h"
+
+namespace kvasir {
+
+inline constexpr int kExitOk = 0, kExitFailure = 1, kExitUsage = 2;
+
+// "kvasir: message" on stderr.
+void PrintError(const std::string& message);
+// Prints a failed status; `what` (may be "") goes before the message.
+int Fail(const Status& status, const std::string& what = "");
+
+std::string HumanBytes(uint64_t bytes);
+std::string Fixed(double value, int digits);
+
+struct TableColumn {
+  std::string title;
+  int width;  // in characters
+  bool right = false;
+};
+// A table whose cells wrap at words; a rule below the head and between rows.
+std::string FormatTable(const std::vector<TableColumn>& columns,
+                        const std::vector<std::vector<std::string>>& rows);
+// `text` in lines of at most `width` characters, broken at spaces where there are some.
+std::vector<std::string> WrapText(const std::string& text, int width);
+
+// One line that is redrawn on a terminal; elsewhere a plain line now and then.
+class ProgressBar {
+ public:
+  ProgressBar();  // looks whether stderr is a terminal
+  void Show(const IngestProgress& progress);
+  void Finish();
+
+ private:
+  bool terminal_;
+  bool drawn_ = false;
+  size_t last_documents_ = 0;
+  std::chrono::steady_clock::time_point last_{};
+};
+std::string ProgressLine(const IngestProgress& progress, bool bar);
+
+}  // namespace kvasir

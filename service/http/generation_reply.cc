@@ -1,0 +1,206 @@
+#include "service/http/generation_reply.h"
+
+#include <boost/json.hpp>
+
+namespace kvasir {
+namespace {
+
+namespace json = boost::json;
+
+// Text of a token for a logprobs entry, invalid UTF-8 replaced, and its bytes.
+json::object TokenEntry(const ReplyContext& context, const TokenLogprob& token) {
+  const std::string bytes = context.tokenizer->TokenBytes(token.id, true);
+  Utf8Assembler assembler;
+  const std::string text = assembler.Push(bytes) + assembler.Finish();
+  json::array raw;
+  for (const char c : bytes) raw.push_back(static_cast<uint8_t>(c));
+  return {{"token", text}, {"logprob", token.logprob}, {"bytes", std::move(raw)}};
+}
+
+json::value ChatLogprobs(const ReplyContext& context, const std::vector<ShownToken>& tokens) {
+  if (!context.logprobs) return nullptr;
+  json::array content;
+  for (const ShownToken& shown : tokens) {
+    json::object entry = TokenEntry(context, shown.token);
+    json::array top;
+    for (const TokenLogprob& candidate : shown.top) top.push_back(TokenEntry(context, candidate));
+    entry["top_logprobs"] = std::move(top);
+    content.push_back(std::move(entry));
+  }
+  return json::object{{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+json::value TextLogprobs(const ReplyContext& context, const std::vector<ShownToken>& tokens) {
+  if (!context.logprobs) return nullptr;
+  json::array names, values, tops;
+  for (const ShownToken& shown : tokens) {
+    names.push_back(TokenEntry(context, shown.token)["token"]);
+    values.push_back(shown.token.logprob);
+    json::object top;
+    for (const TokenLogprob& candidate : shown.top) {
+      const json::value name = TokenEntry(context, candidate)["token"];
+      top[name.get_string()] = candidate.logprob;
+    }
+    tops.push_back(std::move(top));
+  }
+  return json::object{{"tokens", std::move(names)},
+                      {"token_logprobs", std::move(values)},
+                      {"top_logprobs", std::move(tops)}};
+}
+
+json::value Logprobs(const ReplyContext& context, const std::vector<ShownToken>& tokens) {
+  return context.chat ? ChatLogprobs(context, tokens) : TextLogprobs(context, tokens);
+}
+
+json::object UsageObject(const ReplyContext& context, const ReplyUsage& usage) {
+  const PromptAccount& account = context.cache.account;
+  json::object prompt{{"cached_tokens", account.prefix + account.fused}};
+  json::object completion{{"reasoning_tokens", 0}};
+  return {{"prompt_tokens", account.requested},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", account.requested + usage.completion_tokens},
+          {"prompt_tokens_details", std::move(prompt)},
+          {"completion_tokens_details", std::move(completion)}};
+}
+
+json::array DocumentEntries(const ReplyContext& context) {
+  json::array documents;
+  for (const DocumentReport& document : context.cache.documents) {
+    json::object entry{
+        {"id", document.id}, {"status", document.status}, {"tokens", document.tokens}};
+    if (context.explain) {
+      entry["title"] = document.title;
+      entry["source"] = document.source;
+      entry["score"] = document.score;
+    }
+    documents.push_back(std::move(entry));
+  }
+  return documents;
+}
+
+json::object CacheObject(const ReplyContext& context, const ReplyUsage& usage) {
+  const CacheReport& cache = context.cache;
+  return {{"mode", cache.mode},
+          {"policy", cache.policy},
+          {"hits", cache.hits},
+          {"misses", cache.misses},
+          {"requested_tokens", cache.account.requested},
+          {"prefix_tokens", cache.account.prefix},
+          {"fused_tokens", cache.account.fused},
+          {"reused_tokens", cache.account.prefix + cache.account.fused},
+          {"recomputed_tokens", cache.account.recomputed},
+          {"computed_tokens", cache.account.computed},
+          {"charged_fraction", cache.account.ChargedFraction()},
+          {"lookup_ms", cache.lookup_ms},
+          {"load_ms", cache.load_ms},
+          {"queued_ms", usage.timing.queued_ms},
+          {"prefill_ms", usage.timing.prefill_ms},
+          {"decode_ms", usage.timing.decode_ms},
+          {"ttft_ms", usage.ttft_ms},
+          {"documents", DocumentEntries(context)}};
+}
+
+json::object Envelope(const ReplyContext& context, bool chunk) {
+  const char* kind = !context.chat ? "text_completion"
+                     : chunk       ? "chat.completion.chunk"
+                                   : "chat.completion";
+  return {{"id", context.id},
+          {"object", kind},
+          {"created", context.created},
+          {"model", context.model},
+          {"system_fingerprint", nullptr}};
+}
+
+json::object Choice(int32_t index, json::value finish, json::value logprobs) {
+  return {
+      {"index", index}, {"finish_reason", std::move(finish)}, {"logprobs", std::move(logprobs)}};
+}
+
+std::string ChunkOf(const ReplyContext& context, json::object choice) {
+  json::object body = Envelope(context, true);
+  body["choices"] = json::array{std::move(choice)};
+  return json::serialize(body);
+}
+
+}  // namespace
+
+std::string FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kError:
+      return "error";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kNone:
+    case FinishReason::kStop:
+      return "stop";
+  }
+  return "stop";
+}
+
+std::string WholeReply(const ReplyContext& context, std::vector<AnswerText*> answers,
+                       const std::string& prefix, const ReplyUsage& usage) {
+  json::array choices;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    AnswerText& answer = *answers[i];
+    json::object choice =
+        Choice(static_cast<int32_t>(i), json::value(FinishReasonName(answer.finish())),
+               Logprobs(context, answer.TakeLogprobs()));
+    if (context.chat) {
+      choice["message"] = {{"role", "assistant"}, {"content", answer.text()}, {"refusal", nullptr}};
+    } else {
+      choice["text"] = prefix + answer.text();
+    }
+    choices.push_back(std::move(choice));
+  }
+  json::object body = Envelope(context, false);
+  body["choices"] = std::move(choices);
+  body["usage"] = UsageObject(context, usage);
+  body["chunk_cache"] = CacheObject(context, usage);
+  return json::serialize(body);
+}
+
+std::string OpeningChunk(const ReplyContext& context, int32_t index) {
+  json::object choice = Choice(index, nullptr, nullptr);
+  choice["delta"] = {{"role", "assistant"}, {"content", ""}};
+  return ChunkOf(context, std::move(choice));
+}
+
+std::string TextChunk(const ReplyContext& context, int32_t index, const std::string& text,
+                      const std::vector<ShownToken>& logprobs) {
+  json::object choice = Choice(index, nullptr, Logprobs(context, logprobs));
+  if (context.chat) {
+    choice["delta"] = {{"content", text}};
+  } else {
+    choice["text"] = text;
+  }
+  return ChunkOf(context, std::move(choice));
+}
+
+std::string FinishChunk(const ReplyContext& context, int32_t index, FinishReason reason,
+                        const ReplyUsage* usage) {
+  json::object choice = Choice(index, json::value(FinishReasonName(reason)), nullptr);
+  if (context.chat) {
+    choice["delta"] = json::object();
+  } else {
+    choice["text"] = "";
+  }
+  json::object body = Envelope(context, true);
+  body["choices"] = json::array{std::move(choice)};
+  if (usage != nullptr) {
+    body["usage"] = UsageObject(context, *usage);
+    body["chunk_cache"] = CacheObject(context, *usage);
+  }
+  return json::serialize(body);
+}
+
+std::string UsageChunk(const ReplyContext& context, const ReplyUsage& usage) {
+  json::object body = Envelope(context, true);
+  body["choices"] = json::array();
+  body["usage"] = UsageObject(context, usage);
+  body["chunk_cache"] = CacheObject(context, usage);
+  return json::serialize(body);
+}
+
+}  // namespace kvasir

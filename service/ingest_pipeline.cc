@@ -1,0 +1,282 @@
+#include "service/ingest_pipeline.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "retrieval/chunker.h"
+#include "retrieval/content_digest.h"
+
+namespace kvasir {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+uint64_t FileBytes(const std::string& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : bytes;
+}
+
+std::string NameOf(const IngestInput& input) {
+  if (!input.source.empty()) return input.source;
+  return input.id.empty() ? "document" : input.id;
+}
+
+}  // namespace
+
+double IngestProgress::Eta() const {
+  if (bytes_done == 0 || bytes_total == 0) return -1;
+  const double share = static_cast<double>(bytes_done) / static_cast<double>(bytes_total);
+  return seconds * (1 - share) / share;
+}
+
+Result<std::vector<int32_t>> IngestPipeline::AnchorOf(const std::string& system_text) const {
+  // The anchor ends before the user's text, so any text will do.
+  KVASIR_ASSIGN_OR_RETURN(
+      const ChatPrompt prompt,
+      runtime_.chat_template().Render({{"user", "?"}}, /*with_documents=*/true, system_text));
+  return prompt.anchor;
+}
+
+Result<Collection> IngestPipeline::OpenCollection(const std::string& name) {
+  const Result<Collection> known = runtime_.documents().GetCollection(name);
+  if (!known.ok() && known.status().code() != StatusCode::kNotFound) return known.status();
+  Collection wanted;
+  wanted.name = name;
+  wanted.model_digest = runtime_.model().digest;
+  wanted.system_text = known.ok() ? known->system_text : runtime_.config().collection_system;
+  KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
+  return retriever->EnsureCollection(wanted);
+}
+
+Result<std::vector<NewChunk>> IngestPipeline::ChunksOf(const std::string& name,
+                                                       const IngestInput& input,
+                                                       std::string* title) const {
+  KVASIR_ASSIGN_OR_RETURN(ParsedDocument document, ParseDocument(name, input.bytes, input.format));
+  if (!input.title.empty()) document.title = input.title;
+  *title = document.title;
+  const ChatTemplate& chat = runtime_.chat_template();
+  ChunkerOptions options;
+  options.target_tokens = static_cast<int32_t>(runtime_.config().chunk_tokens);
+  const ChunkTokenCounter count = [&chat](std::string_view head,
+                                          std::string_view text) -> Result<int32_t> {
+    KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, chat.RenderDocument(head, text));
+    return static_cast<int32_t>(ids.size());
+  };
+  KVASIR_ASSIGN_OR_RETURN(std::vector<ChunkText> texts, ChunkDocument(document, options, count));
+  std::vector<NewChunk> chunks;
+  for (ChunkText& text : texts) {
+    NewChunk chunk;
+    KVASIR_ASSIGN_OR_RETURN(chunk.token_ids, chat.RenderDocument(text.title, text.text));
+    chunk.title = std::move(text.title);
+    chunk.text = std::move(text.text);
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+Status IngestPipeline::PutDocument(const std::string& collection, const IngestInput& input,
+                                   const std::string& digest, const std::vector<int32_t>& anchor,
+                                   IngestOutcome* outcome) {
+  NewDocument document;
+  document.id = outcome->id;
+  document.collection = collection;
+  document.source = input.source;
+  document.content_digest = digest;
+  document.metadata = input.metadata;
+  KVASIR_ASSIGN_OR_RETURN(document.chunks, ChunksOf(NameOf(input), input, &document.title));
+  std::vector<Chunk> before;
+  if (!document.id.empty()) {
+    if (auto chunks = runtime_.documents().GetChunks(document.id); chunks.ok()) before = *chunks;
+  }
+  KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
+  KVASIR_ASSIGN_OR_RETURN(const PutOutcome put, retriever->Put(std::move(document)));
+  outcome->id = put.id;
+  outcome->version = put.version;
+  if (!put.unchanged) RemoveKv(collection, anchor, before);
+  return Status::Ok();
+}
+
+Status IngestPipeline::PrefillMissing(const std::string& collection,
+                                      const std::vector<int32_t>& anchor_ids,
+                                      IngestOutcome* outcome,
+                                      const std::function<void(const IngestOutcome&)>& chunk_done) {
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks,
+                          runtime_.documents().GetChunks(outcome->id));
+  std::vector<ChunkToMake> missing;
+  for (const Chunk& chunk : chunks) {
+    outcome->tokens += static_cast<int64_t>(chunk.token_ids.size());
+    ++outcome->chunks;
+    const ChunkKey key = runtime_.KeyOf(collection, anchor_ids, chunk.token_ids);
+    const auto tier = runtime_.cache().Contains(key, chunk.token_ids);
+    if (!tier) missing.push_back({chunk.token_ids});
+  }
+  if (missing.empty()) return Status::Ok();
+  KVASIR_ASSIGN_OR_RETURN(const AnchorKv anchor, prefill_.Anchor(collection, anchor_ids, true));
+  return prefill_.Make(collection, anchor, missing, /*persist=*/true, /*require_disk=*/true,
+                       [&](size_t index, const Status& status) {
+                         if (!status.ok()) return;
+                         ++outcome->chunks_computed;
+                         outcome->tokens_computed +=
+                             static_cast<int64_t>(missing[index].token_ids.size());
+                         if (chunk_done) chunk_done(*outcome);
+                       });
+}
+
+Result<IngestOutcome> IngestPipeline::IngestOne(
+    const std::string& collection, const IngestInput& input,
+    const std::function<void(const IngestOutcome&)>& chunk_done) {
+  KVASIR_ASSIGN_OR_RETURN(const Collection stored, OpenCollection(collection));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> anchor, AnchorOf(stored.system_text));
+  std::string metadata;
+  for (const auto& [name, value] : input.metadata) metadata += ContentDigest({name, value});
+  const std::string digest =
+      ContentDigest({input.bytes, input.title, input.source, metadata,
+                     std::to_string(static_cast<int>(input.format)),
+                     std::to_string(runtime_.config().chunk_tokens), runtime_.model().digest});
+  IngestOutcome outcome;
+  outcome.id = input.id.empty() ? input.source : input.id;
+  if (!outcome.id.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(outcome.unchanged,
+                            runtime_.documents().IsUnchanged(outcome.id, digest));
+  }
+  if (outcome.unchanged) {
+    KVASIR_ASSIGN_OR_RETURN(const Document document, runtime_.documents().Get(outcome.id));
+    outcome.unchanged = document.collection == collection;
+    outcome.version = document.version;
+  }
+  if (!outcome.unchanged) {
+    KVASIR_RETURN_IF_ERROR(PutDocument(collection, input, digest, anchor, &outcome));
+  }
+  KVASIR_RETURN_IF_ERROR(PrefillMissing(collection, anchor, &outcome, chunk_done));
+  return outcome;
+}
+
+IngestReport IngestPipeline::IngestFiles(const std::string& collection,
+                                         const std::vector<std::string>& paths, bool strict,
+                                         const ProgressSink& progress) {
+  const auto begin = Clock::now();
+  IngestReport report;
+  IngestProgress state;
+  state.documents_total = paths.size();
+  for (const std::string& path : paths) state.bytes_total += FileBytes(path);
+  auto tell = [&](const IngestOutcome& outcome) {
+    state.seconds = SecondsSince(begin);
+    IngestProgress shown = state;
+    shown.tokens_computed += outcome.tokens_computed;
+    if (progress) progress(shown);
+  };
+  for (const std::string& path : paths) {
+    state.current = path;
+    tell({});
+    Result<std::string> bytes = ReadFileBytes(path);
+    Result<IngestOutcome> outcome = bytes.status().ok() ? Result<IngestOutcome>(IngestOutcome{})
+                                                        : Result<IngestOutcome>(bytes.status());
+    if (bytes.ok()) {
+      IngestInput input;
+      input.source = path;
+      input.bytes = std::move(*bytes);
+      outcome = IngestOne(collection, input, tell);
+    }
+    state.bytes_done += FileBytes(path);
+    ++state.documents_done;
+    if (!outcome.ok()) {
+      report.failures.push_back({path, outcome.status().message()});
+      if (strict) break;
+      continue;
+    }
+    ++report.documents;
+    report.unchanged += outcome->unchanged ? 1 : 0;
+    report.chunks += outcome->chunks;
+    report.tokens += outcome->tokens;
+    report.chunks_computed += outcome->chunks_computed;
+    report.tokens_computed += outcome->tokens_computed;
+    state.chunks = report.chunks;
+    state.tokens = report.tokens;
+    state.tokens_computed = report.tokens_computed;
+  }
+  state.current.clear();
+  tell({});
+  report.seconds = SecondsSince(begin);
+  return report;
+}
+
+DryRunReport IngestPipeline::DryRun(const std::vector<std::string>& paths) {
+  DryRunReport report;
+  const ModelConfig& model = runtime_.model().config;
+  for (const std::string& path : paths) {
+    IngestInput input;
+    std::string title;
+    Result<std::string> bytes = ReadFileBytes(path);
+    if (bytes.ok()) input.bytes = std::move(*bytes);
+    const auto chunks =
+        bytes.ok() ? ChunksOf(path, input, &title) : Result<std::vector<NewChunk>>(bytes.status());
+    if (!chunks.ok()) {
+      report.failures.push_back({path, chunks.status().message()});
+      continue;
+    }
+    ++report.documents;
+    for (const NewChunk& chunk : *chunks) {
+      const auto tokens = static_cast<int32_t>(chunk.token_ids.size());
+      ++report.chunks;
+      report.tokens += tokens;
+      ChunkShape shape{model.layers, tokens, model.kv_heads, model.head_dim, KvCodec::kInt8};
+      report.kv_bytes_int8 += EncodedBytes(shape);
+      shape.codec = KvCodec::kF16;
+      report.kv_bytes_fp16 += EncodedBytes(shape);
+    }
+  }
+  return report;
+}
+
+void IngestPipeline::RemoveKv(const std::string& collection, const std::vector<int32_t>& anchor,
+                              const std::vector<Chunk>& chunks) {
+  for (const Chunk& chunk : chunks) {
+    const ChunkKey key = runtime_.KeyOf(collection, anchor, chunk.token_ids);
+    // What stays behind is never found under a deleted document; eviction sweeps it.
+    const Result<bool> removed = runtime_.cache().Remove(key);
+    if (removed.ok()) runtime_.statistics().Forget(key);
+  }
+}
+
+Status IngestPipeline::Delete(const std::string& id) {
+  KVASIR_ASSIGN_OR_RETURN(const Document document, runtime_.documents().Get(id));
+  KVASIR_ASSIGN_OR_RETURN(const Collection collection,
+                          runtime_.documents().GetCollection(document.collection));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> anchor, AnchorOf(collection.system_text));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks, runtime_.documents().GetChunks(id));
+  KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
+  KVASIR_RETURN_IF_ERROR(retriever->Delete(id).status());
+  RemoveKv(document.collection, anchor, chunks);
+  return Status::Ok();
+}
+
+Result<std::vector<std::string>> ListFiles(const std::vector<std::string>& paths) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+      files.push_back(path);  // a missing file is reported when it is read
+      continue;
+    }
+    std::vector<std::string> found;
+    fs::recursive_directory_iterator it(path, fs::directory_options::skip_permission_denied, error);
+    for (const fs::recursive_directory_iterator end; !error && it != end; it.increment(error)) {
+      const bool hidden = it->path().filename().string().starts_with('.');
+      if (hidden && it->is_directory()) it.disable_recursion_pending();
+      if (!hidden && it->is_regular_file()) found.push_back(it->path().string());
+    }
+    if (error) return InvalidArgument(path + ": " + error.message());
+    std::sort(found.begin(), found.end());
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+}  // namespace kvasir

@@ -1,0 +1,112 @@
+// IngestPipeline: documents to stored text, vectors and chunk KV.
+//
+//   read -> chunk -> embed -> store the document (one atomic write) -> prefill each chunk's KV
+//   behind the collection's anchor -> encode -> store
+// Resumable: an unchanged document is not read again, and chunks whose KV is stored are skipped,
+// so running an interrupted ingestion again finishes it. Thread-safe; calls block; one caller at a
+// time gets the best speed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "retrieval/reader.h"
+#include "service/chunk_prefill.h"
+#include "service/runtime.h"
+
+namespace kvasir {
+
+struct IngestInput {
+  std::string id;      // "" = the source, or a random one
+  std::string title;   // "" = what the reader finds
+  std::string source;  // path or URI, may be empty
+  std::string bytes;
+  DocumentFormat format = DocumentFormat::kAuto;
+  Metadata metadata;
+};
+
+struct IngestOutcome {
+  std::string id;
+  int64_t version = 0;
+  bool unchanged = false;
+  int64_t chunks = 0, tokens = 0;
+  int64_t chunks_computed = 0, tokens_computed = 0;  // KV made now
+};
+
+struct IngestProgress {
+  size_t documents_done = 0, documents_total = 0;
+  uint64_t bytes_done = 0, bytes_total = 0;
+  int64_t chunks = 0, tokens = 0, tokens_computed = 0;
+  double seconds = 0;
+  std::string current;  // the document at work
+
+  double TokensPerSecond() const {
+    return seconds > 0 ? static_cast<double>(tokens_computed) / seconds : 0;
+  }
+  // Seconds left, from the share of the bytes done; -1 while unknown.
+  double Eta() const;
+};
+
+struct IngestFailure {
+  std::string name, message;
+};
+
+struct IngestReport {
+  int64_t documents = 0, unchanged = 0, chunks = 0, tokens = 0;
+  int64_t chunks_computed = 0, tokens_computed = 0;
+  double seconds = 0;
+  std::vector<IngestFailure> failures;
+};
+
+// What ingesting would make, without storing anything.
+struct DryRunReport {
+  int64_t documents = 0, chunks = 0, tokens = 0;
+  uint64_t kv_bytes_int8 = 0, kv_bytes_fp16 = 0;
+  std::vector<IngestFailure> failures;
+};
+
+class IngestPipeline {
+ public:
+  explicit IngestPipeline(Runtime& runtime) : runtime_(runtime), prefill_(runtime) {}
+
+  Result<IngestOutcome> IngestOne(
+      const std::string& collection, const IngestInput& input,
+      const std::function<void(const IngestOutcome&)>& chunk_done = nullptr);
+
+  using ProgressSink = std::function<void(const IngestProgress&)>;
+  // Files, one after the other. A file that fails is named in the report and does not stop the
+  // others, unless `strict`.
+  IngestReport IngestFiles(const std::string& collection, const std::vector<std::string>& paths,
+                           bool strict, const ProgressSink& progress);
+  DryRunReport DryRun(const std::vector<std::string>& paths);
+
+  // Deletes a document with its chunks' KV.
+  Status Delete(const std::string& id);
+
+  // The collection's record; made with the configured system text if it is not there yet.
+  Result<Collection> OpenCollection(const std::string& name);
+  // The token ids of the anchor behind which chunks of a system text are encoded.
+  Result<std::vector<int32_t>> AnchorOf(const std::string& system_text) const;
+
+ private:
+  Result<std::vector<NewChunk>> ChunksOf(const std::string& name, const IngestInput& input,
+                                         std::string* title) const;
+  Status PutDocument(const std::string& collection, const IngestInput& input,
+                     const std::string& digest, const std::vector<int32_t>& anchor,
+                     IngestOutcome* outcome);
+  Status PrefillMissing(const std::string& collection, const std::vector<int32_t>& anchor_ids,
+                        IngestOutcome* outcome,
+                        const std::function<void(const IngestOutcome&)>& chunk_done);
+  void RemoveKv(const std::string& collection, const std::vector<int32_t>& anchor,
+                const std::vector<Chunk>& chunks);
+
+  Runtime& runtime_;
+  ChunkPrefill prefill_;
+};
+
+// The files below the given paths, folders walked, sorted within each; hidden files left out.
+Result<std::vector<std::string>> ListFiles(const std::vector<std::string>& paths);
+
+}  // namespace kvasir

@@ -1,0 +1,277 @@
+#include "service/rag_pipeline.h"
+
+#include <algorithm>
+
+namespace kvasir {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int32_t kDefaultMaxTokens = 512;
+
+double MillisecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+// The question that retrieval looks for: the last user message.
+std::string QuestionOf(const RagRequest& request) {
+  for (auto it = request.messages.rbegin(); it != request.messages.rend(); ++it) {
+    if (it->role == "user") return it->content;
+  }
+  return "";
+}
+
+std::string StatusOf(const ChunkLookup& lookup) {
+  return lookup.hit() ? "hit_" + std::string(TierName(lookup.tier)) : "computed";
+}
+
+// Rows of a segment that came to the prompt as blocks computed for this very request: no saved
+// work, so they count as computed.
+void CountAsComputed(const SegmentPlan& segment, PromptAccount* account) {
+  const int64_t kept = segment.reused() - static_cast<int64_t>(segment.recompute.size());
+  (segment.reuse == ReuseKind::kPrefix ? account->prefix : account->fused) -= kept;
+  account->computed += kept;
+}
+
+}  // namespace
+
+// What Prepare knows so far; gains a field at each step.
+struct RagPipeline::Draft {
+  std::string name_space = kDefaultCollection;
+  std::string system_text;  // the default one, "" = the template's own
+  bool has_documents = false;
+  std::vector<Piece> pieces;
+  std::vector<int32_t> anchor_ids, tail_ids;
+  FusionPolicy policy;
+  AnchorKv anchor;
+  bool anchor_made = false;          // for this very request
+  std::vector<ChunkLookup> lookups;  // one a piece, with blocks once there are any
+  std::vector<ChunkKey> keys;
+};
+
+Status RagPipeline::AddNamed(const DocumentInput& document, Draft* draft) {
+  Piece piece;
+  piece.name_space = draft->name_space;
+  if (document.has_text) {
+    KVASIR_ASSIGN_OR_RETURN(piece.token_ids,
+                            runtime_.chat_template().RenderDocument(document.title, document.text));
+    piece.report.id = document.id;
+    piece.report.title = document.title;
+    draft->pieces.push_back(std::move(piece));
+    return Status::Ok();
+  }
+  KVASIR_ASSIGN_OR_RETURN(const Document stored, runtime_.documents().Get(document.id));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks,
+                          runtime_.documents().GetChunks(document.id));
+  for (const Chunk& chunk : chunks) {
+    piece.token_ids = chunk.token_ids;
+    piece.name_space = stored.collection;
+    piece.report = {stored.id, chunk.title, stored.source, "", 0, 0};
+    draft->pieces.push_back(piece);
+  }
+  return Status::Ok();
+}
+
+Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
+  KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
+  SearchRequest search;
+  search.collection = request.collection;
+  search.query = QuestionOf(request);
+  search.top_k = request.top_k;
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<SearchHit> hits, retriever->Search(search));
+  for (const SearchHit& hit : hits) {
+    Piece piece;
+    piece.token_ids = hit.chunk.token_ids;
+    piece.name_space = request.collection;
+    piece.report = {hit.chunk.document_id, hit.chunk.title, hit.source, "", 0, hit.score};
+    draft->pieces.push_back(std::move(piece));
+  }
+  return Status::Ok();
+}
+
+Status RagPipeline::CollectPieces(const RagRequest& request, Draft* draft) {
+  if (!request.collection.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(const Collection collection,
+                            runtime_.documents().GetCollection(request.collection));
+    if (collection.model_digest != runtime_.model().digest) {
+      return FailedPrecondition("collection '" + request.collection +
+                                "' was made with another model: load that model, or ingest the "
+                                "documents into another collection");
+    }
+    draft->name_space = request.collection;
+    draft->system_text = collection.system_text;
+  }
+  for (const DocumentInput& document : request.documents) {
+    KVASIR_RETURN_IF_ERROR(AddNamed(document, draft));
+  }
+  if (!request.collection.empty() && request.documents.empty()) {
+    KVASIR_RETURN_IF_ERROR(AddRetrieved(request, draft));
+  }
+  std::erase_if(draft->pieces, [](const Piece& piece) { return piece.token_ids.empty(); });
+  draft->has_documents = !draft->pieces.empty();
+  if (draft->has_documents && draft->system_text.empty()) {
+    draft->system_text = runtime_.config().collection_system;
+  }
+  return Status::Ok();
+}
+
+Status RagPipeline::Render(const RagRequest& request, Draft* draft) {
+  if (request.raw) {
+    if (!request.raw_prompt.empty()) {
+      draft->tail_ids = request.raw_prompt;
+    } else {
+      KVASIR_ASSIGN_OR_RETURN(draft->tail_ids, runtime_.tokenizer().Encode(request.raw_text));
+      const Tokenizer& tokenizer = runtime_.tokenizer();
+      if (tokenizer.adds_bos() && tokenizer.bos() >= 0) {
+        draft->tail_ids.insert(draft->tail_ids.begin(), tokenizer.bos());
+      }
+    }
+    const int32_t vocabulary = runtime_.tokenizer().VocabularySize();
+    for (const int32_t id : draft->tail_ids) {
+      if (id < 0 || id >= vocabulary) {
+        return InvalidArgument("prompt: token id " + std::to_string(id) +
+                               " is not in the vocabulary of " + std::to_string(vocabulary));
+      }
+    }
+    return Status::Ok();
+  }
+  KVASIR_ASSIGN_OR_RETURN(
+      ChatPrompt prompt,
+      runtime_.chat_template().Render(request.messages, draft->has_documents, draft->system_text));
+  draft->anchor_ids = std::move(prompt.anchor);
+  draft->tail_ids = std::move(prompt.tail);
+  return Status::Ok();
+}
+
+Status RagPipeline::ComputeMissing(const RagRequest& request, Draft* draft,
+                                   const std::vector<size_t>& missing) {
+  for (const size_t index : missing) {
+    const Piece& piece = draft->pieces[index];
+    const Status made =
+        prefill_.Make(piece.name_space, draft->anchor, {{piece.token_ids}}, request.cache.store,
+                      /*require_disk=*/false, nullptr);
+    // Whatever went wrong here, the chunk can still be computed inside the prompt.
+    if (!made.ok()) continue;
+    draft->lookups[index].blocks =
+        runtime_.cache().Lookup(draft->keys[index], piece.token_ids).blocks;
+  }
+  return Status::Ok();
+}
+
+Status RagPipeline::LoadKv(const RagRequest& request, Draft* draft) {
+  if (!draft->policy.fused()) return Status::Ok();
+  KVASIR_ASSIGN_OR_RETURN(draft->anchor, prefill_.Anchor(draft->name_space, draft->anchor_ids,
+                                                         request.cache.store, &draft->anchor_made));
+  std::vector<ChunkRequest> requests;
+  for (const Piece& piece : draft->pieces) {
+    draft->keys.push_back(runtime_.KeyOf(piece.name_space, draft->anchor_ids, piece.token_ids));
+    requests.push_back({draft->keys.back(), piece.token_ids});
+  }
+  draft->lookups = runtime_.cache().LookupMany(requests);
+  std::vector<size_t> missing;
+  for (size_t i = 0; i < draft->pieces.size(); ++i) {
+    const ChunkLookup& lookup = draft->lookups[i];
+    draft->pieces[i].report.status = StatusOf(lookup);
+    if (lookup.hit() || lookup.miss == MissReason::kPoolFull) continue;
+    missing.push_back(i);
+    if (!request.cache.compute_missing) {
+      return FailedPrecondition("document '" + draft->pieces[i].report.id + "' has no stored KV (" +
+                                std::string(MissReasonName(lookup.miss)) +
+                                ") and chunk_cache.on_missing is 'error': ingest it first");
+    }
+  }
+  return ComputeMissing(request, draft, missing);
+}
+
+void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheReport* report) {
+  report->policy = assembly.policy.Name();
+  report->account = assembly.account;
+  // In a fused plan segments are: the anchor if it is not empty, the pieces, the tail.
+  const std::vector<SegmentPlan>& segments = assembly.plan.segments;
+  size_t segment = draft.anchor_ids.empty() ? 0 : 1;
+  if (draft.anchor_made && segment == 1) CountAsComputed(segments[0], &report->account);
+  for (size_t i = 0; i < draft.pieces.size(); ++i, ++segment) {
+    DocumentReport document = draft.pieces[i].report;
+    document.tokens = static_cast<int32_t>(draft.pieces[i].token_ids.size());
+    if (document.status.empty()) document.status = "computed";
+    report->documents.push_back(document);
+    if (draft.lookups.empty()) continue;
+    const bool hit = document.status != "computed";
+    ++(hit ? report->hits : report->misses);
+    const SegmentPlan& plan = segments[segment];
+    const auto kept = plan.reused() - static_cast<int64_t>(plan.recompute.size());
+    if (!hit) CountAsComputed(plan, &report->account);
+    runtime_.statistics().RecordChunk(draft.keys[i], draft.lookups[i], hit ? kept : 0);
+  }
+  runtime_.statistics().RecordRequest(report->account);
+}
+
+Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
+  PreparedPrompt prompt;
+  prompt.begin = Clock::now();
+  Draft draft;
+  KVASIR_RETURN_IF_ERROR(CollectPieces(request, &draft));
+  KVASIR_RETURN_IF_ERROR(Render(request, &draft));
+  PolicyRequest wanted;
+  wanted.mode = request.cache.mode;
+  wanted.has_documents = draft.has_documents;
+  wanted.movable = runtime_.model().config.reuse.movable;
+  wanted.why_not_movable = runtime_.model().config.reuse.why_not;
+  const bool may_fuse =
+      wanted.mode == CacheMode::kFused || (wanted.mode == CacheMode::kAuto && wanted.movable);
+  std::string policy = request.cache.policy;
+  if (policy.empty() && may_fuse && draft.has_documents) policy = runtime_.config().cache_policy;
+  if (!policy.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(wanted.policy, ParsePolicy(policy));
+  }
+  KVASIR_ASSIGN_OR_RETURN(draft.policy, ResolvePolicy(wanted));
+  prompt.report.mode = CacheModeName(request.cache.mode);
+  prompt.report.lookup_ms = MillisecondsSince(prompt.begin);
+
+  const auto load_begin = Clock::now();
+  KVASIR_RETURN_IF_ERROR(LoadKv(request, &draft));
+  prompt.report.load_ms = MillisecondsSince(load_begin);
+
+  AssemblyInput input;
+  input.name_space = draft.name_space;
+  input.anchor_ids = draft.anchor_ids;
+  input.anchor_blocks = draft.anchor.blocks;
+  for (size_t i = 0; i < draft.pieces.size(); ++i) {
+    input.chunks.push_back(
+        {draft.pieces[i].token_ids, draft.lookups.empty() ? nullptr : draft.lookups[i].blocks});
+  }
+  input.tail_ids = draft.tail_ids;
+  input.policy = draft.policy;
+  KVASIR_ASSIGN_OR_RETURN(Assembly assembly, assembler_.Assemble(std::move(input)));
+  Count(draft, assembly, &prompt.report);
+  prompt.plan = std::move(assembly.plan);
+  prompt.name_space = draft.name_space;
+  prompt.publish_prefix = draft.policy.kind == PolicyKind::kPrefix;
+  return prompt;
+}
+
+Result<RequestId> RagPipeline::Submit(const PreparedPrompt& prompt, const SamplingParams& sampling,
+                                      int32_t max_tokens,
+                                      std::function<void(const TokenEvent&)> sink,
+                                      bool ignore_eos) {
+  Request request;
+  request.prompt = prompt.plan;
+  request.sampling = sampling;
+  const auto room = static_cast<int32_t>(
+      std::max<int64_t>(1, runtime_.engine().max_context() - prompt.report.account.requested));
+  request.max_tokens = max_tokens > 0 ? max_tokens : std::min(room, kDefaultMaxTokens);
+  request.stop_ids = runtime_.chat_template().stop_ids();
+  request.ignore_eos = ignore_eos;
+  request.sink = std::move(sink);
+  if (prompt.publish_prefix) {
+    PrefixIndex* index = &runtime_.prefix_index();
+    request.on_prefix = [index, name_space = prompt.name_space,
+                         plan = prompt.plan](std::shared_ptr<const KvBlocks> blocks) {
+      // A plan that is not exact is refused there; a prefix is never needed for correctness.
+      [[maybe_unused]] const Status inserted = index->InsertPrompt(name_space, plan, blocks);
+    };
+  }
+  return runtime_.engine().Submit(std::move(request));
+}
+
+}  // namespace kvasir

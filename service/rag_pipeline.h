@@ -1,0 +1,70 @@
+// RagPipeline: a question to a prompt made of cached chunk KV, and that prompt to tokens.
+//
+//   RagRequest -> documents (named or retrieved) -> chunk KV (look-ups; misses are computed by the
+//   same path as ingestion) -> Assembler -> Engine
+// Thread-safe. Prepare blocks (disk, embedding, misses); Submit does not.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cache/assembler.h"
+#include "service/chunk_prefill.h"
+#include "service/ingest_pipeline.h"
+#include "service/rag_request.h"
+#include "service/runtime.h"
+
+namespace kvasir {
+
+struct PreparedPrompt {
+  PromptPlan plan;
+  CacheReport report;
+  std::string name_space;
+  bool publish_prefix = false;  // its exact KV may enter the prefix index
+  std::chrono::steady_clock::time_point begin;
+};
+
+class RagPipeline {
+ public:
+  explicit RagPipeline(Runtime& runtime)
+      : runtime_(runtime),
+        prefill_(runtime),
+        ingest_(runtime),
+        assembler_(&runtime.prefix_index()) {}
+
+  // kNotFound: a document, chunk or collection that is not stored; kInvalidArgument: a mode,
+  // policy or text that cannot be; kFailedPrecondition: on_missing = error and KV is missing.
+  Result<PreparedPrompt> Prepare(const RagRequest& request);
+
+  // max_tokens 0 = 512 or what the context leaves. The sink is called on the engine's thread.
+  Result<RequestId> Submit(const PreparedPrompt& prompt, const SamplingParams& sampling,
+                           int32_t max_tokens, std::function<void(const TokenEvent&)> sink,
+                           bool ignore_eos = false);
+
+ private:
+  // One chunk of the prompt to be.
+  struct Piece {
+    std::vector<int32_t> token_ids;
+    std::string name_space;
+    DocumentReport report;
+  };
+  struct Draft;
+
+  Status CollectPieces(const RagRequest& request, Draft* draft);
+  Status AddNamed(const DocumentInput& document, Draft* draft);
+  Status AddRetrieved(const RagRequest& request, Draft* draft);
+  Status Render(const RagRequest& request, Draft* draft);
+  Status LoadKv(const RagRequest& request, Draft* draft);
+  Status ComputeMissing(const RagRequest& request, Draft* draft,
+                        const std::vector<size_t>& missing);
+  void Count(const Draft& draft, const Assembly& assembly, CacheReport* report);
+
+  Runtime& runtime_;
+  ChunkPrefill prefill_;
+  IngestPipeline ingest_;
+  Assembler assembler_;
+};
+
+}  // namespace kvasir

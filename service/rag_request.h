@@ -1,0 +1,59 @@
+// RagRequest: one question as the service understands it, whichever door it came by.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/fusion_policy.h"
+#include "engine/tokenizer/chat_template.h"
+#include "kernels/core/prompt_plan.h"
+
+namespace kvasir {
+
+// A document as a request names it: known by id, given as text, or both (text wins).
+struct DocumentInput {
+  std::string id, title, text;
+  bool has_text = false;
+};
+
+struct CacheOptions {
+  CacheMode mode = CacheMode::kAuto;
+  std::string policy;           // "" = the configured one
+  bool compute_missing = true;  // false: a missing chunk is an error
+  bool store = true;            // whether computed chunks are kept
+  bool explain = false;
+};
+
+struct RagRequest {
+  std::vector<ChatMessage> messages;
+  // A raw completion instead of a conversation: never with documents.
+  std::vector<int32_t> raw_prompt;
+  std::string raw_text;
+  bool raw = false;
+
+  std::vector<DocumentInput> documents;  // in this order in the prompt
+  std::string collection;                // retrieve from it; "" = no retrieval
+  int32_t top_k = 8;
+  CacheOptions cache;
+};
+
+// What happened to one document (or retrieved chunk) of a request.
+struct DocumentReport {
+  std::string id, title, source;
+  std::string status;  // hit_pool | hit_memory | hit_disk | computed
+  int32_t tokens = 0;
+  double score = 0;  // of retrieval; 0 if it was named
+};
+
+struct CacheReport {
+  std::string mode, policy;
+  PromptAccount account;
+  int32_t hits = 0, misses = 0;
+  double lookup_ms = 0;  // retrieval and keys
+  double load_ms = 0;    // stored KV to pool, and computing what was missing
+  std::vector<DocumentReport> documents;
+};
+
+}  // namespace kvasir

@@ -1,0 +1,177 @@
+#include "service/runtime.h"
+
+#include <chrono>
+#include <filesystem>
+
+#include "cache/fusion_policy.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "service/paths.h"
+
+namespace kvasir {
+namespace {
+
+Isa IsaOf(const std::string& name) {
+  if (name == "scalar") return Isa::kScalar;
+  if (name == "avx2") return Isa::kAvx2;
+  if (name == "avx512") return Isa::kAvx512;
+  return Isa::kAuto;
+}
+
+CpuOptions CpuOptionsOf(const Config& config) {
+  CpuOptions options;
+  options.threads = static_cast<int>(config.engine_threads);
+  options.isa = IsaOf(config.engine_isa);
+  options.matmul = config.engine_matmul == "bf16" ? DType::kBF16 : DType::kF32;
+  return options;
+}
+
+EngineOptions EngineOptionsOf(const Config& config) {
+  EngineOptions options;
+  options.pool_bytes = static_cast<size_t>(config.engine_pool_mib) << 20;
+  options.kv_dtype = config.engine_kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
+  options.max_sequences = static_cast<int32_t>(config.engine_max_sequences);
+  options.max_waiting = static_cast<int32_t>(config.engine_max_waiting);
+  options.max_context = static_cast<int32_t>(config.engine_max_context);
+  return options;
+}
+
+Result<RuntimeParts> LoadParts(const Config& config) {
+  KVASIR_ASSIGN_OR_RETURN(const std::string path, FindModel(config));
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(CpuOptionsOf(config)));
+  RuntimeParts parts;
+  parts.backend = std::move(backend);
+  KVASIR_ASSIGN_OR_RETURN(parts.model, LoadGgufModel(path, *parts.backend));
+  return parts;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Runtime>> Runtime::Create(const Config& config) {
+  const auto begin = std::chrono::steady_clock::now();
+  KVASIR_ASSIGN_OR_RETURN(RuntimeParts parts, LoadParts(config));
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, Create(config, std::move(parts)));
+  runtime->start_ms_ =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  return runtime;
+}
+
+Result<std::unique_ptr<Runtime>> Runtime::Create(const Config& config, RuntimeParts parts) {
+  std::unique_ptr<Runtime> runtime(new Runtime);
+  runtime->config_ = config;
+  KVASIR_RETURN_IF_ERROR(runtime->Build(std::move(parts)));
+  return runtime;
+}
+
+Status Runtime::Build(RuntimeParts parts) {
+  KVASIR_RETURN_IF_ERROR(ParsePolicy(config_.cache_policy).status());
+  codec_ = config_.cache_codec == "fp16" ? KvCodec::kF16 : KvCodec::kInt8;
+  backend_ = std::move(parts.backend);
+  model_ = std::move(parts.model);
+  model_name_ = std::filesystem::path(model_->path).stem().string();
+  if (model_name_.empty()) model_name_ = model_->config.name;
+  KVASIR_ASSIGN_OR_RETURN(tokenizer_, MakeTokenizer(model_->vocabulary));
+  template_ = std::make_unique<ChatTemplate>(ChatTemplate::Detect(model_->vocabulary, *tokenizer_));
+  KVASIR_RETURN_IF_ERROR(BuildStore());
+  KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, EngineOptionsOf(config_)));
+  prefix_index_ = std::make_unique<PrefixIndex>();
+  TieredCacheOptions options;
+  options.memory_bytes = static_cast<size_t>(config_.cache_memory_mib) << 20;
+  Engine* engine = engine_.get();
+  cache_ = std::make_unique<TieredCache>(
+      chunk_store_,
+      [engine](std::span<const KvLayerPlanes> layers) { return engine->LoadBlocks(layers); },
+      options);
+  ConnectReclaimer();
+  return Status::Ok();
+}
+
+Status Runtime::BuildStore() {
+  const std::string folder = DataFolder(config_);
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return FailedPrecondition("data folder " + folder + ": " + error.message() +
+                              "; name another with --data");
+  }
+  KVASIR_ASSIGN_OR_RETURN(database_, Database::Open(folder));
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<ChunkStore> store, ChunkStore::Open(database_));
+  chunk_store_ = std::move(store);
+  document_records_ = Database::Store(database_, "documents");
+  KVASIR_ASSIGN_OR_RETURN(documents_, DocumentStore::Open(*document_records_));
+  statistics_ = Statistics::Open(database_);
+  return Status::Ok();
+}
+
+void Runtime::ConnectReclaimer() {
+  engine_->SetReclaimer([this](int32_t blocks) {
+    const int32_t chunks = cache_->ReclaimBlocks(blocks);
+    return chunks >= blocks ? chunks : chunks + prefix_index_->ReclaimBlocks(blocks - chunks);
+  });
+}
+
+Runtime::~Runtime() = default;
+
+Status Runtime::OpenEmbedderLocked() {
+  if (embedder_ != nullptr) return Status::Ok();
+  KVASIR_ASSIGN_OR_RETURN(const std::string folder, FindEmbedder(config_));
+  CpuOptions options = CpuOptionsOf(config_);
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
+  KVASIR_ASSIGN_OR_RETURN(embedder_,
+                          Embedder::Create(folder, std::shared_ptr<Backend>(std::move(backend))));
+  return Status::Ok();
+}
+
+Status Runtime::OpenRetrievalLocked() {
+  if (retriever_ != nullptr) return Status::Ok();
+  KVASIR_RETURN_IF_ERROR(OpenEmbedderLocked());
+  KVASIR_ASSIGN_OR_RETURN(retriever_, Retriever::Open(*documents_, *embedder_));
+  return Status::Ok();
+}
+
+Result<Embedder*> Runtime::embedder() {
+  std::lock_guard lock(retrieval_mutex_);
+  KVASIR_RETURN_IF_ERROR(OpenEmbedderLocked());
+  return embedder_.get();
+}
+
+Result<Retriever*> Runtime::retrieval() {
+  std::lock_guard lock(retrieval_mutex_);
+  KVASIR_RETURN_IF_ERROR(OpenRetrievalLocked());
+  return retriever_.get();
+}
+
+Retriever* Runtime::retrieval_if_open() {
+  std::lock_guard lock(retrieval_mutex_);
+  return retriever_.get();
+}
+
+// An anchor begins with the attention sink, whose outliers would set the INT8 scales of all its
+// channels; it is short, so it is kept in 16 bits.
+KvCodec Runtime::CodecOf(const std::vector<int32_t>& anchor) const {
+  return anchor.empty() ? KvCodec::kF16 : codec_;
+}
+
+ChunkKey Runtime::KeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
+                        const std::vector<int32_t>& token_ids) const {
+  const ModelConfig& model = model_->config;
+  FingerprintFields fields;
+  fields.model_digest = model_->digest;
+  fields.tokenizer = model_->vocabulary.model + "/" + model_->vocabulary.pre + "/" +
+                     std::string(template_->family());
+  fields.context = anchor.empty() ? EncodingContext::kBare : EncodingContext::kAnchor;
+  fields.anchor_ids = anchor;
+  fields.layout = model.Layout(engine_->options().kv_dtype);
+  fields.ropes = model.ropes;
+  fields.layer_rope = model.layer_rope;
+  fields.layer_window = model.layer_window;
+  fields.codec = CodecOf(anchor);
+  fields.numerics = "matmul=" + config_.engine_matmul;
+  return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
+}
+
+void Runtime::DropUpperTiers(bool memory_too) {
+  cache_->DropUpperTiers(memory_too);
+  prefix_index_->ReclaimBlocks(1 << 30);
+}
+
+}  // namespace kvasir

@@ -1,0 +1,103 @@
+// Runtime: everything that answers questions, built from a Config: backend, model, tokenizer,
+// template, engine, store, cache tiers, and, when first asked for, embedder and retrieval.
+//
+// The server and the embedded command line share it. Thread safety: after Create every method may
+// be called from any thread. The engine dies before cache and prefix index, into which its thread
+// calls; their block handles may outlive its pool.
+// Limit: one process a data folder (the store is locked).
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cache/database.h"
+#include "cache/prefix_index.h"
+#include "cache/statistics.h"
+#include "cache/tiered_cache.h"
+#include "engine/engine.h"
+#include "engine/tokenizer/chat_template.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "retrieval/retriever.h"
+#include "service/config.h"
+
+namespace kvasir {
+
+// The collection that documents go to when none is named.
+inline constexpr char kDefaultCollection[] = "default";
+
+// Model and engine without a store: what `bench`, `doctor` and tests can start from.
+struct RuntimeParts {
+  std::shared_ptr<Backend> backend;
+  std::shared_ptr<const Model> model;
+};
+
+class Runtime {
+ public:
+  static Result<std::unique_ptr<Runtime>> Create(const Config& config);
+  // With a backend and a model that exist already (tests).
+  static Result<std::unique_ptr<Runtime>> Create(const Config& config, RuntimeParts parts);
+  ~Runtime();
+
+  const Config& config() const { return config_; }
+  const Model& model() const { return *model_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const ChatTemplate& chat_template() const { return *template_; }
+  Backend& backend() const { return *backend_; }
+  Engine& engine() const { return *engine_; }
+  TieredCache& cache() const { return *cache_; }
+  PrefixIndex& prefix_index() const { return *prefix_index_; }
+  Statistics& statistics() const { return *statistics_; }
+  Database& database() const { return *database_; }
+  DocumentStore& documents() const { return *documents_; }
+  KvCodec codec() const { return codec_; }
+  const std::string& model_name() const { return model_name_; }
+  double start_ms() const { return start_ms_; }
+  RuntimeParts parts() const { return {backend_, model_}; }
+
+  // Loads the embedder and the vectors at the first call.
+  Result<Retriever*> retrieval();
+  Result<Embedder*> embedder();
+  // The same if loaded already, else null.
+  Retriever* retrieval_if_open();
+
+  // Key of a chunk's KV encoded behind `anchor`, or (anchor empty) of an anchor's own.
+  ChunkKey KeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
+                 const std::vector<int32_t>& token_ids) const;
+  KvCodec CodecOf(const std::vector<int32_t>& anchor) const;
+
+  // Drops pool and memory tiers and prefixes, as a restart would (benchmarks).
+  void DropUpperTiers(bool memory_too);
+
+ private:
+  Runtime() = default;
+  Status Build(RuntimeParts parts);
+  Status BuildStore();
+  void ConnectReclaimer();
+  Status OpenRetrievalLocked();
+  Status OpenEmbedderLocked();
+
+  Config config_;
+  KvCodec codec_ = KvCodec::kInt8;
+  std::string model_name_;
+  double start_ms_ = 0;
+  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<const Model> model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ChatTemplate> template_;
+  std::shared_ptr<Database> database_;
+  std::shared_ptr<ChunkStore> chunk_store_;
+  std::unique_ptr<OrderedStore> document_records_;
+  std::unique_ptr<DocumentStore> documents_;
+  std::unique_ptr<Statistics> statistics_;
+  std::unique_ptr<PrefixIndex> prefix_index_;
+  std::unique_ptr<TieredCache> cache_;
+  std::unique_ptr<Engine> engine_;  // its thread calls into cache and index: ends first
+
+  std::mutex retrieval_mutex_;
+  std::unique_ptr<Embedder> embedder_;
+  std::unique_ptr<Retriever> retriever_;
+};
+
+}  // namespace kvasir
