@@ -127,7 +127,8 @@ std::string KeyOfVariable(std::string_view variable) {
   std::string key(variable.substr(kEnvironmentPrefix.size()));
   std::transform(key.begin(), key.end(), key.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (const size_t split = key.find("__"); split != std::string::npos) key.replace(split, 2, ".");
+  const size_t split = key.find("__");
+  if (split != std::string::npos) key = key.substr(0, split) + "." + key.substr(split + 2);
   return key;
 }
 

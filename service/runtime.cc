@@ -67,6 +67,7 @@ Status Runtime::Build(RuntimeParts parts) {
   codec_ = config_.cache_codec == "fp16" ? KvCodec::kF16 : KvCodec::kInt8;
   backend_ = std::move(parts.backend);
   model_ = std::move(parts.model);
+  embedder_ = std::move(parts.embedder);
   model_name_ = std::filesystem::path(model_->path).stem().string();
   if (model_name_.empty()) model_name_ = model_->config.name;
   KVASIR_ASSIGN_OR_RETURN(tokenizer_, MakeTokenizer(model_->vocabulary));

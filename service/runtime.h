@@ -31,6 +31,7 @@ inline constexpr char kDefaultCollection[] = "default";
 struct RuntimeParts {
   std::shared_ptr<Backend> backend;
   std::shared_ptr<const Model> model;
+  std::shared_ptr<Embedder> embedder;  // null: the configured one, when first asked for
 };
 
 class Runtime {
@@ -54,7 +55,7 @@ class Runtime {
   KvCodec codec() const { return codec_; }
   const std::string& model_name() const { return model_name_; }
   double start_ms() const { return start_ms_; }
-  RuntimeParts parts() const { return {backend_, model_}; }
+  RuntimeParts parts() const { return {backend_, model_, nullptr}; }
 
   // Loads the embedder and the vectors at the first call.
   Result<Retriever*> retrieval();
@@ -96,7 +97,7 @@ class Runtime {
   std::unique_ptr<Engine> engine_;  // its thread calls into cache and index: ends first
 
   std::mutex retrieval_mutex_;
-  std::unique_ptr<Embedder> embedder_;
+  std::shared_ptr<Embedder> embedder_;
   std::unique_ptr<Retriever> retriever_;
 };
 

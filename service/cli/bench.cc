@@ -159,7 +159,8 @@ Result<std::string> Bench::ChunkText(int index) const {
   Numbers numbers(static_cast<uint64_t>(index) + 77);
   std::string text;
   for (int i = 0; i < 100000; ++i) {
-    text += (text.empty() ? "" : " ") + std::string(words[numbers.Next() % std::size(words)]);
+    if (!text.empty()) text += ' ';
+    text += words[numbers.Next() % std::size(words)];
     KVASIR_ASSIGN_OR_RETURN(const auto ids, runtime_->chat_template().RenderDocument("", text));
     if (static_cast<int>(ids.size()) >= kChunkTokens) break;
   }

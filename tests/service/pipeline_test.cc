@@ -1,0 +1,408 @@
+// Ingestion and question answering end to end on a tiny random model and a counting embedder.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "service/blocking_answer.h"
+#include "service/http/api.h"
+#include "service/http/generation.h"
+#include "tests/engine/tiny_model.h"
+
+namespace kvasir {
+namespace {
+
+// Vectors of letter counts: deterministic, and near for texts that share letters.
+class LetterEmbedder : public Embedder {
+ public:
+  Result<std::vector<float>> Embed(std::span<const std::string> texts) override {
+    std::vector<float> all;
+    for (const std::string& text : texts) {
+      std::vector<float> vector(26, 0.01F);
+      for (const char c : text) {
+        if (c >= 'a' && c <= 'z') vector[static_cast<size_t>(c - 'a')] += 1;
+      }
+      float norm = 0;
+      for (const float x : vector) norm += x * x;
+      for (const float x : vector) all.push_back(x / std::sqrt(norm));
+    }
+    return all;
+  }
+  int32_t dimension() const override { return 26; }
+  const std::string& identity() const override { return identity_; }
+  size_t weight_bytes() const override { return 0; }
+
+ private:
+  std::string identity_ = "letters";
+};
+
+class PipelineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = testing::TempDir() + "/kvasir-pipeline-" + std::to_string(getpid()) + "-" +
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(folder_);
+    config_.data_folder = folder_ + "/data";
+    config_.engine_pool_mib = 16;
+    config_.engine_kv_dtype = "f32";
+    config_.cache_memory_mib = 4;
+    config_.chunk_tokens = 96;
+    config_.collection_system = "Answer.";
+    CpuOptions options;
+    options.threads = 1;
+    auto backend = CreateCpuBackend(options);
+    ASSERT_TRUE(backend.ok()) << backend.status().ToString();
+    parts_.backend = std::move(*backend);
+    auto model = LoadGgufModel(test::WriteTinyModel({}), *parts_.backend);
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    parts_.model = *model;
+    parts_.embedder = std::make_shared<LetterEmbedder>();
+    Start();
+  }
+  void TearDown() override {
+    Stop();
+    std::filesystem::remove_all(folder_);
+  }
+  void Start() {
+    auto runtime = Runtime::Create(config_, parts_);
+    ASSERT_TRUE(runtime.ok()) << runtime.status().ToString();
+    runtime_ = std::move(*runtime);
+    service_ = std::make_unique<ServiceContext>(*runtime_);
+  }
+  void Stop() {
+    service_.reset();
+    runtime_.reset();
+  }
+  void Restart() {
+    Stop();
+    Start();
+  }
+  std::string WriteFile(const std::string& name, const std::string& text) {
+    const std::string path = folder_ + "/" + name;
+    std::ofstream(path) << text;
+    return path;
+  }
+  static RagRequest Question(const std::vector<std::string>& texts, CacheMode mode,
+                             const std::string& policy = "") {
+    RagRequest request;
+    request.messages = {{"user", "why?"}};
+    for (const std::string& text : texts) request.documents.push_back({"", "", text, true});
+    request.cache.mode = mode;
+    request.cache.policy = policy;
+    return request;
+  }
+  // Prepares, answers eight tokens, checks the sum of the account.
+  CacheReport Ask(const RagRequest& request, std::string* answer = nullptr) {
+    auto prompt = service_->rag.Prepare(request);
+    EXPECT_TRUE(prompt.ok()) << prompt.status().ToString();
+    if (!prompt.ok()) return {};
+    auto text = AnswerBlocking(*runtime_, service_->rag, *prompt, {}, 8, nullptr, true);
+    EXPECT_TRUE(text.ok()) << text.status().ToString();
+    if (text.ok() && answer != nullptr) *answer = text->text;
+    const PromptAccount& account = prompt->report.account;
+    EXPECT_EQ(account.requested,
+              account.prefix + account.fused + account.recomputed + account.computed);
+    EXPECT_GE(std::min({account.prefix, account.fused, account.recomputed, account.computed}), 0);
+    return prompt->report;
+  }
+  static std::vector<std::string> StatusesOf(const CacheReport& report) {
+    std::vector<std::string> statuses;
+    for (const DocumentReport& document : report.documents) statuses.push_back(document.status);
+    return statuses;
+  }
+
+  std::string folder_;
+  Config config_;
+  RuntimeParts parts_;
+  std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<ServiceContext> service_;
+};
+
+const std::vector<std::string> kTexts = {"the cat sat on the mat", "a dog ran by the sea",
+                                         "birds sing at dawn"};
+using Statuses = std::vector<std::string>;
+
+TEST_F(PipelineTest, ExactReusesNothing) {
+  Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  const CacheReport report = Ask(Question(kTexts, CacheMode::kExact));
+  EXPECT_EQ(report.account.computed, report.account.requested);
+  EXPECT_EQ(StatusesOf(report), Statuses(3, "computed"));
+}
+
+TEST_F(PipelineTest, FusedComputesOnceAndThenHits) {
+  const CacheReport first = Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  EXPECT_EQ(StatusesOf(first), Statuses(3, "computed"));
+  EXPECT_EQ(first.misses, 3);
+  EXPECT_EQ(first.account.fused, 0);
+  EXPECT_EQ(first.account.computed, first.account.requested);
+
+  auto reversed = kTexts;
+  std::reverse(reversed.begin(), reversed.end());
+  const CacheReport again = Ask(Question(reversed, CacheMode::kFused, "concat"));
+  EXPECT_EQ(StatusesOf(again), Statuses(3, "hit_pool"));
+  EXPECT_EQ(again.hits, 3);
+  int64_t tokens = 0;
+  for (const DocumentReport& document : again.documents) tokens += document.tokens;
+  EXPECT_GE(again.account.fused, tokens);
+  EXPECT_EQ(again.account.recomputed, 0);
+}
+
+TEST_F(PipelineTest, HitsComeFromDiskAfterARestart) {
+  Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  Restart();
+  const CacheReport report = Ask(Question(kTexts, CacheMode::kFused, "link(4)"));
+  EXPECT_EQ(StatusesOf(report), Statuses(3, "hit_disk"));
+  EXPECT_EQ(report.account.recomputed, 12);
+}
+
+TEST_F(PipelineTest, RecomputingWholeChunksAnswersLikeExact) {
+  std::string exact, fused;
+  Ask(Question(kTexts, CacheMode::kExact), &exact);
+  Ask(Question(kTexts, CacheMode::kFused, "link(1024)"), &fused);
+  EXPECT_EQ(fused, exact);
+}
+
+TEST_F(PipelineTest, PrefixReusesTheSameBeginningOnly) {
+  std::string first, second;
+  Ask(Question(kTexts, CacheMode::kPrefix), &first);
+  const CacheReport again = Ask(Question(kTexts, CacheMode::kPrefix), &second);
+  EXPECT_GT(again.account.prefix, again.account.requested / 2);
+  EXPECT_EQ(again.account.fused, 0);
+  EXPECT_EQ(first, second);
+  auto other = kTexts;
+  std::swap(other[0], other[2]);
+  const CacheReport moved = Ask(Question(other, CacheMode::kPrefix));
+  EXPECT_LT(moved.account.prefix, again.account.prefix);
+}
+
+TEST_F(PipelineTest, ASystemMessageHasItsOwnAnchor) {
+  Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  RagRequest request = Question(kTexts, CacheMode::kFused, "concat");
+  request.messages.insert(request.messages.begin(), {"system", "Be rude."});
+  EXPECT_EQ(StatusesOf(Ask(request)), Statuses(3, "computed"));
+  EXPECT_EQ(StatusesOf(Ask(request)), Statuses(3, "hit_pool"));
+}
+
+TEST_F(PipelineTest, OnMissingErrorRefuses) {
+  RagRequest request = Question(kTexts, CacheMode::kFused, "concat");
+  request.cache.compute_missing = false;
+  const auto prompt = service_->rag.Prepare(request);
+  ASSERT_FALSE(prompt.ok());
+  EXPECT_EQ(prompt.status().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(PipelineTest, StoreFalseLeavesNothingOnDisk) {
+  RagRequest request = Question(kTexts, CacheMode::kFused, "concat");
+  request.cache.store = false;
+  Ask(request);
+  Restart();
+  EXPECT_EQ(StatusesOf(Ask(request)), Statuses(3, "computed"));
+}
+
+TEST_F(PipelineTest, UnknownDocumentAndCollectionAreNotFound) {
+  RagRequest request = Question({}, CacheMode::kAuto);
+  request.documents.push_back({"nobody", "", "", false});
+  EXPECT_EQ(service_->rag.Prepare(request).status().code(), StatusCode::kNotFound);
+  request.documents.clear();
+  request.collection = "nowhere";
+  EXPECT_EQ(service_->rag.Prepare(request).status().code(), StatusCode::kNotFound);
+}
+
+TEST_F(PipelineTest, IngestedDocumentsAreFoundAndHit) {
+  const std::vector<std::string> files = {WriteFile("cats.txt", "cats chase mice in attics"),
+                                          WriteFile("boats.txt", "boats float on blue bays")};
+  const IngestReport report = service_->ingest.IngestFiles("default", files, false, nullptr);
+  EXPECT_TRUE(report.failures.empty());
+  EXPECT_EQ(report.documents, 2);
+  EXPECT_EQ(report.chunks_computed, report.chunks);
+  RagRequest request = Question({}, CacheMode::kFused, "concat");
+  request.collection = "default";
+  request.top_k = 2;
+  const CacheReport asked = Ask(request);
+  ASSERT_EQ(asked.documents.size(), 2u);
+  EXPECT_EQ(asked.misses, 0);
+}
+
+TEST_F(PipelineTest, IngestionResumes) {
+  const std::string file = WriteFile("cats.txt", "cats chase mice in attics");
+  const IngestReport first = service_->ingest.IngestFiles("default", {file}, false, nullptr);
+  ASSERT_TRUE(first.failures.empty()) << first.failures[0].message;
+  const IngestReport second = service_->ingest.IngestFiles("default", {file}, false, nullptr);
+  EXPECT_EQ(second.unchanged, 1);
+  EXPECT_EQ(second.chunks_computed, 0);
+  EXPECT_EQ(second.tokens, first.tokens);
+
+  // KV that was lost is made again, although the document is unchanged.
+  const auto chunks = runtime_->documents().GetChunks(file);
+  ASSERT_TRUE(chunks.ok());
+  const auto anchor = service_->ingest.AnchorOf(config_.collection_system);
+  ASSERT_TRUE(anchor.ok());
+  const ChunkKey key = runtime_->KeyOf("default", *anchor, chunks->at(0).token_ids);
+  ASSERT_TRUE(runtime_->cache().Remove(key).ok());
+  const IngestReport third = service_->ingest.IngestFiles("default", {file}, false, nullptr);
+  EXPECT_EQ(third.unchanged, 1);
+  EXPECT_EQ(third.chunks_computed, 1);
+}
+
+TEST_F(PipelineTest, ABadFileIsNamedAndTheRestGoesOn) {
+  const std::string good = WriteFile("cats.txt", "cats chase mice");
+  const std::vector<std::string> files = {folder_ + "/missing.txt", good};
+  const IngestReport report = service_->ingest.IngestFiles("default", files, false, nullptr);
+  ASSERT_EQ(report.failures.size(), 1u);
+  EXPECT_EQ(report.failures[0].name, files[0]);
+  EXPECT_EQ(report.documents, 1);
+  const IngestReport strict = service_->ingest.IngestFiles("default", files, true, nullptr);
+  EXPECT_EQ(strict.documents, 0);
+}
+
+TEST_F(PipelineTest, DryRunCountsWhatIngestionMakes) {
+  const std::string file = WriteFile("cats.txt", "cats chase mice in attics and cellars");
+  const DryRunReport dry = service_->ingest.DryRun({file});
+  const IngestReport real = service_->ingest.IngestFiles("default", {file}, false, nullptr);
+  EXPECT_EQ(dry.tokens, real.tokens);
+  EXPECT_EQ(dry.chunks, real.chunks);
+  EXPECT_GT(dry.kv_bytes_fp16, dry.kv_bytes_int8);
+}
+
+TEST_F(PipelineTest, ADeletedDocumentIsGone) {
+  const std::string file = WriteFile("cats.txt", "cats chase mice");
+  ASSERT_TRUE(service_->ingest.IngestFiles("default", {file}, false, nullptr).failures.empty());
+  ASSERT_TRUE(service_->ingest.Delete(file).ok());
+  EXPECT_EQ(runtime_->documents().Get(file).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(service_->ingest.Delete(file).code(), StatusCode::kNotFound);
+}
+
+// ---- routes, without sockets
+
+HttpReply Call(ServiceContext& service, const std::string& method, const std::string& target,
+               const std::string& body = "", const std::string& type = "application/json") {
+  HttpRequest request;
+  request.method = method;
+  EXPECT_TRUE(ParseTarget(target, &request));
+  request.body = body;
+  request.content_type = type;
+  return HandleRequest(service, MatchRoute(method, request.path), request);
+}
+
+TEST_F(PipelineTest, DocumentRoutes) {
+  HttpReply reply = Call(*service_, "POST", "/v1/documents", R"({"id":"d","text":"cats nap"})");
+  EXPECT_EQ(reply.status, 200) << reply.body;
+  EXPECT_NE(reply.body.find("\"chunks_computed\":1"), std::string::npos) << reply.body;
+  EXPECT_EQ(Call(*service_, "GET", "/v1/documents/d").status, 200);
+  EXPECT_NE(Call(*service_, "GET", "/v1/documents").body.find("\"id\":\"d\""), std::string::npos);
+  reply = Call(*service_, "POST", "/v1/search", R"({"query":"cats"})");
+  EXPECT_NE(reply.body.find("cats nap"), std::string::npos) << reply.body;
+  EXPECT_EQ(Call(*service_, "DELETE", "/v1/documents/d").status, 200);
+  EXPECT_EQ(Call(*service_, "GET", "/v1/documents/d").status, 404);
+  EXPECT_EQ(Call(*service_, "POST", "/v1/documents", R"({"id":"d"})").status, 400);
+  EXPECT_EQ(Call(*service_, "PATCH", "/v1/documents").status, 405);
+  EXPECT_EQ(Call(*service_, "GET", "/v1/documents?limit=0").status, 400);
+}
+
+TEST_F(PipelineTest, NdjsonGivesOneLineALine) {
+  const HttpReply reply =
+      Call(*service_, "POST", "/v1/documents",
+           "{\"id\":\"a\",\"text\":\"cats\"}\n{\"id\":\"b\"}\n\n{\"id\":\"c\",\"text\":\"sea\"}\n",
+           "application/x-ndjson");
+  EXPECT_EQ(std::count(reply.body.begin(), reply.body.end(), '\n'), 3);
+  EXPECT_NE(reply.body.find("\"error\""), std::string::npos);
+}
+
+TEST_F(PipelineTest, InfoRoutes) {
+  for (const char* path :
+       {"/health", "/readyz", "/version", "/v1/models", "/v1/stats", "/metrics"}) {
+    EXPECT_EQ(Call(*service_, "GET", path).status, 200) << path;
+  }
+  service_->draining = true;
+  EXPECT_EQ(Call(*service_, "GET", "/readyz").status, 503);
+  const HttpReply ids = Call(*service_, "POST", "/tokenize", R"({"prompt":"cats"})");
+  EXPECT_NE(ids.body.find("\"count\""), std::string::npos);
+  const HttpReply both = Call(*service_, "POST", "/v1/embeddings",
+                              R"({"input":["a","b"],"encoding_format":"base64"})");
+  EXPECT_EQ(both.status, 200) << both.body;
+}
+
+// Counts wake-ups; shared with the engine's thread, which may ring once more after the end.
+struct Bell {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int rings = 0;
+  void Ring() {
+    std::lock_guard lock(mutex);
+    ++rings;
+    changed.notify_one();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return rings > 0; });
+    rings = 0;
+  }
+};
+
+// Runs a generation to its end, as the session does.
+std::string RunGeneration(ServiceContext& service, const std::string& body, HttpReply* whole) {
+  auto bell = std::make_shared<Bell>();
+  auto request = ParseChatRequest(body, {});
+  EXPECT_TRUE(request.ok()) << request.error().message;
+  auto run = Generation::Start(service, std::move(*request), [bell] { bell->Ring(); });
+  EXPECT_TRUE(run.ok()) << run.error().message;
+  std::string bytes = (*run)->Drain();
+  while (!(*run)->finished()) {
+    bell->Wait();
+    bytes += (*run)->Drain();
+  }
+  if (whole != nullptr) *whole = (*run)->Reply();
+  return bytes;
+}
+
+TEST_F(PipelineTest, AStreamHasRolesTextFinishAndUsage) {
+  const std::string stream = RunGeneration(
+      *service_,
+      R"({"messages":[{"role":"user","content":"hi"}],"documents":["cats nap"],"max_tokens":4,
+          "stream":true,"stream_options":{"include_usage":true},"n":2})",
+      nullptr);
+  EXPECT_TRUE(stream.starts_with("data: {\"id\":\"chatcmpl-"));
+  EXPECT_TRUE(stream.ends_with("data: [DONE]\n\n"));
+  EXPECT_NE(stream.find(R"("delta":{"role":"assistant","content":""})"), std::string::npos);
+  EXPECT_NE(stream.find(R"("choices":[],"usage":{)"), std::string::npos) << stream;
+  EXPECT_NE(stream.find(R"("chunk_cache":{)"), std::string::npos);
+  EXPECT_NE(stream.find(R"("index":1)"), std::string::npos);
+}
+
+TEST_F(PipelineTest, AWholeReplyHasTheAccount) {
+  HttpReply reply;
+  RunGeneration(*service_,
+                R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":4,"logprobs":true,
+                    "top_logprobs":2})",
+                &reply);
+  EXPECT_EQ(reply.status, 200);
+  for (const char* part : {R"("object":"chat.completion")", R"("prompt_tokens_details")",
+                           R"("charged_fraction")", R"("top_logprobs":[{)"}) {
+    EXPECT_NE(reply.body.find(part), std::string::npos) << part << "\n" << reply.body;
+  }
+}
+
+TEST_F(PipelineTest, TooLongAPromptNamesTheLimit) {
+  auto request = ParseChatRequest(
+      R"({"messages":[{"role":"user","content":")" + std::string(20000, 'a') + R"("}]})", {});
+  ASSERT_TRUE(request.ok());
+  auto run = Generation::Start(*service_, std::move(*request), [] {});
+  ASSERT_FALSE(run.ok());
+  EXPECT_EQ(run.error().status, 400);
+  EXPECT_NE(run.error().message.find("4096"), std::string::npos) << run.error().message;
+}
+
+TEST_F(PipelineTest, TheDataFolderIsLocked) {
+  const auto second = Runtime::Create(config_, parts_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(second.status().message().find(config_.data_folder), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kvasir
