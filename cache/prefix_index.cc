@@ -97,12 +97,14 @@ struct PrefixIndex::State {
   void AddLeaf(Node& parent, Tokens tokens, size_t at, std::shared_ptr<const KvBlocks> blocks);
   int32_t DropNode(Node& leaf, Released& released);
   Node* OldestUnusedLeaf() const;
+  void KeepBudget(Released& released);
   bool IsLeaf(const Node& node) const { return node.parent != nullptr && node.children.empty(); }
 
   mutable std::mutex mutex;  // guards everything here
   std::map<std::string, std::unique_ptr<Node>, std::less<>> roots;
   std::set<std::pair<uint64_t, Node*>> leaves;  // by last use
   uint64_t clock = 0;
+  uint64_t max_blocks = 0;  // 0 = no bound
   PrefixIndexStats stats;
 };
 
@@ -188,7 +190,17 @@ Node* PrefixIndex::State::OldestUnusedLeaf() const {
   return nullptr;
 }
 
-PrefixIndex::PrefixIndex() : state_(std::make_unique<State>()) {}
+void PrefixIndex::State::KeepBudget(Released& released) {
+  while (max_blocks > 0 && stats.blocks > max_blocks) {
+    Node* leaf = OldestUnusedLeaf();
+    if (leaf == nullptr) return;
+    stats.evicted_blocks += static_cast<uint64_t>(DropNode(*leaf, released));
+  }
+}
+
+PrefixIndex::PrefixIndex(int32_t max_blocks) : state_(std::make_unique<State>()) {
+  state_->max_blocks = static_cast<uint64_t>(std::max(max_blocks, 0));
+}
 PrefixIndex::~PrefixIndex() = default;
 
 std::shared_ptr<const KvBlocks> PrefixIndex::Match(std::string_view name_space,
@@ -239,6 +251,7 @@ void PrefixIndex::Insert(std::string_view name_space, std::span<const int32_t> t
   const size_t whole = std::min(held, token_ids.size()) / kBlockTokens * kBlockTokens;
   if (whole == 0) return;
   const Tokens tokens = token_ids.first(whole);
+  State::Released released;  // destroyed after the lock
   const std::lock_guard<std::mutex> lock(state_->mutex);
   State& state = *state_;
   const uint64_t tick = ++state.clock;
@@ -255,7 +268,9 @@ void PrefixIndex::Insert(std::string_view name_space, std::span<const int32_t> t
       break;
     }
   }
-  if (at < whole) state.AddLeaf(*node, tokens, at, std::move(blocks));
+  if (at == whole) return;
+  state.AddLeaf(*node, tokens, at, std::move(blocks));
+  state.KeepBudget(released);
 }
 
 Status PrefixIndex::InsertPrompt(std::string_view name_space, const PromptPlan& plan,

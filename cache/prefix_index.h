@@ -26,7 +26,10 @@ struct PrefixIndexStats {
 
 class PrefixIndex {
  public:
-  PrefixIndex();
+  // Holds at most max_blocks blocks that nobody uses; 0 = no bound but reclaiming. Give it a bound
+  // (a quarter of the pool, say): prompts seldom return, and without one they fill the pool and
+  // crowd out the chunks.
+  explicit PrefixIndex(int32_t max_blocks = 0);
   ~PrefixIndex();
 
   // The longest stored prefix of token_ids, as blocks of a multiple of kBlockTokens tokens; null

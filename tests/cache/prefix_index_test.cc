@@ -82,6 +82,18 @@ TEST(PrefixIndex, ReclaimsLeavesLeastRecentlyUsedFirst) {
   EXPECT_EQ(index.stats().blocks, 0u);
 }
 
+TEST(PrefixIndex, KeepsItsBudget) {
+  PrefixIndex index(4);
+  index.Insert("kb", Count(0, 32), FakeBlocks(0, 32));
+  index.Insert("kb", Count(1000, 32), FakeBlocks(10, 32));
+  const auto used = index.Match("kb", Count(0, 32));
+  index.Insert("kb", Count(2000, 32), FakeBlocks(20, 32));
+  EXPECT_EQ(index.stats().blocks, 4u);
+  EXPECT_EQ(index.MatchedTokens("kb", Count(1000, 32)), 0);
+  EXPECT_EQ(index.MatchedTokens("kb", Count(0, 32)), 32);
+  EXPECT_EQ(index.MatchedTokens("kb", Count(2000, 32)), 32);
+}
+
 TEST(PrefixIndex, OnlyExactPromptsMayEnter) {
   PrefixIndex index;
   PromptPlan plan;
