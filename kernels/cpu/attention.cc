@@ -1,7 +1,6 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numbers>
 
 #include "kernels/core/status.h"
@@ -40,30 +39,6 @@ struct Call {
   }
 };
 
-// Softmax over several splits. acc [D'].
-struct Total {
-  float* max;
-  float* sum;
-  float* acc;
-};
-
-// Adds a split of which `sum` is the sum of weights relative to 2^max. A split without a visible
-// key has sum 0 and changes nothing; the largest weight of any other is 1.
-void Merge(const Total& total, float max, float sum, const float* acc, int32_t width) {
-  if (sum == 0.0f) return;
-  const float top = std::max(*total.max, max);
-  const float before = std::exp2(*total.max - top), now = std::exp2(max - top);
-  for (int32_t d = 0; d < width; ++d) total.acc[d] = total.acc[d] * before + acc[d] * now;
-  *total.sum = *total.sum * before + sum * now;
-  *total.max = top;
-}
-
-float SumOf(const float* partial_sums) {
-  float sum = 0.0f;
-  for (int i = 0; i < kTileSlots; ++i) sum += partial_sums[i];
-  return sum;
-}
-
 // One row tile and kv head. Lane i is row i / group, query head i % group of the kv head's group.
 class TileWork {
  public:
@@ -80,6 +55,7 @@ class TileWork {
     state_.max = state_.sum + kTileSlots * lanes_;
     total_max_ = state_.max + lanes_;
     total_sum_ = total_max_ + lanes_;
+    ranges_.resize(static_cast<size_t>(lanes_));
     ScaleQueries();
   }
 
@@ -90,13 +66,13 @@ class TileWork {
     std::fill_n(state_.acc, lanes_ * call_.width, 0.0f);
     const int32_t begin = tile_.piece_begin + split * CpuAttentionPlan::kSplitPieces;
     const int32_t end = std::min(begin + CpuAttentionPlan::kSplitPieces, tile_.piece_end);
-    for (int32_t p = begin; p < end; ++p) AddPiece(call_.plan.pieces()[static_cast<size_t>(p)]);
+    for (int32_t p = begin; p < end; ++p) AddPiece(p);
   }
 
   void StorePartials(float* to) const {
     for (int64_t lane = 0; lane < lanes_; ++lane, to += call_.partial_floats()) {
       to[0] = state_.max[lane];
-      to[1] = SumOf(state_.sum + lane * kTileSlots);
+      to[1] = call_.ops.sum(state_.sum + lane * kTileSlots);
       std::copy_n(state_.acc + lane * call_.width, call_.width, to + 2);
     }
   }
@@ -108,13 +84,13 @@ class TileWork {
   }
   void MergeSplit() {
     for (int64_t lane = 0; lane < lanes_; ++lane) {
-      Merge(TotalOf(lane), state_.max[lane], SumOf(state_.sum + lane * kTileSlots),
-            state_.acc + lane * call_.width, call_.width);
+      call_.ops.merge(state_.max[lane], call_.ops.sum(state_.sum + lane * kTileSlots),
+                      state_.acc + lane * call_.width, call_.width, TotalOf(lane));
     }
   }
   void MergePartials(const float* from) {
     for (int64_t lane = 0; lane < lanes_; ++lane, from += call_.partial_floats()) {
-      Merge(TotalOf(lane), from[0], from[1], from + 2, call_.width);
+      call_.ops.merge(from[0], from[1], from + 2, call_.width, TotalOf(lane));
     }
   }
 
@@ -137,7 +113,7 @@ class TileWork {
     const int64_t query_head = int64_t{head_} * call_.group + lane % call_.group;
     return view.f32_row(RowOf(lane)) + query_head * call_.head_dim;
   }
-  Total TotalOf(int64_t lane) {
+  LaneTotal TotalOf(int64_t lane) const {
     return {total_max_ + lane, total_sum_ + lane, total_acc_ + lane * call_.width};
   }
 
@@ -154,12 +130,15 @@ class TileWork {
   // Turns the queries to positions relative to a segment's base; rows before it see none of it.
   void TurnQueries(int32_t segment) {
     const int64_t base = call_.args.batch->segments[static_cast<size_t>(segment)].base;
-    for (int64_t lane = 0; lane < lanes_; ++lane) {
-      const int64_t offset = call_.position(RowOf(lane)) - base;
+    const int64_t values = int64_t{call_.group} * call_.width;
+    for (int32_t row = tile_.row_begin; row < tile_.row_end; ++row) {
+      const int64_t offset = call_.position(row) - base;
       if (offset < 0) continue;
-      const int64_t at = lane * call_.width;
-      call_.ops.rotate(call_.rotations.At(offset), query_ + at, call_.head_dim, call_.width,
-                       turned_ + at);
+      const Rotation rotation = call_.rotations.At(offset);
+      const int64_t begin = (row - tile_.row_begin) * values;
+      for (int64_t at = begin; at < begin + values; at += call_.width) {
+        call_.ops.rotate(rotation, query_ + at, call_.head_dim, call_.width, turned_ + at);
+      }
     }
     segment_ = segment;
   }
@@ -174,27 +153,35 @@ class TileWork {
 
   // Ranges of all lanes; false if none sees a key.
   bool FillRanges(const PlannedPiece& piece) {
-    ranges_.resize(static_cast<size_t>(lanes_));
     bool any = false;
-    for (int64_t lane = 0; lane < lanes_; lane += call_.group) {
-      const KeyRange range = RangeOf(RowOf(lane), piece);
-      std::fill_n(ranges_.begin() + lane, call_.group, range);
+    auto lane = ranges_.begin();
+    for (int32_t row = tile_.row_begin; row < tile_.row_end; ++row) {
+      const KeyRange range = RangeOf(row, piece);
+      lane = std::fill_n(lane, call_.group, range);
       any |= range.lo < range.hi;
     }
     return any;
   }
 
-  void AddPiece(const PlannedPiece& piece) {
+  // Pointers to the tiles of a piece.
+  void FillTiles(const PlannedPiece& piece, const void** k, const void** v) const {
+    const int32_t last = BlocksFor(piece.keys) - 1;
+    for (int32_t b = 0; b < kPieceBlocks; ++b) {
+      const auto entry = static_cast<size_t>(piece.block + std::min(b, last));
+      const int32_t block = call_.args.batch->block_table[entry];
+      k[b] = call_.pool.K(call_.args.layer, block, head_);
+      v[b] = call_.pool.V(call_.args.layer, block, head_);
+    }
+  }
+
+  void AddPiece(int32_t index) {
+    const PlannedPiece& piece = call_.plan.pieces()[static_cast<size_t>(index)];
     if (!FillRanges(piece)) return;
     if (piece.segment != segment_) TurnQueries(piece.segment);
     AttentionPiece tiles;
-    const int32_t blocks = BlocksFor(piece.keys);
-    for (int32_t b = 0; b < kPieceBlocks; ++b) {
-      const auto entry = static_cast<size_t>(piece.block + std::min(b, blocks - 1));
-      const int32_t block = call_.args.batch->block_table[entry];
-      tiles.k[b] = call_.pool.K(call_.args.layer, block, head_);
-      tiles.v[b] = call_.pool.V(call_.args.layer, block, head_);
-    }
+    FillTiles(piece, tiles.k, tiles.v);
+    const int32_t next = std::min(index + 1, tile_.piece_end - 1);
+    FillTiles(call_.plan.pieces()[static_cast<size_t>(next)], tiles.next_k, tiles.next_v);
     call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), turned_, ranges_.data(),
                         state_);
   }
@@ -280,10 +267,11 @@ void CpuAttention(const AttentionOps& ops, ThreadPool& threads, const AttentionA
   plan.scratch().resize(static_cast<size_t>(threads.threads()));
   plan.partials().resize(
       static_cast<size_t>(plan.partial_rows() * heads * call.group * call.partial_floats()));
-  const auto tasks = static_cast<int64_t>(plan.units().size()) * heads;
-  threads.ParallelFor(tasks, [&](int64_t task, int thread) {
-    RunUnit(call, plan.units()[static_cast<size_t>(task / heads)],
-            static_cast<int32_t>(task % heads), plan.scratch()[static_cast<size_t>(thread)]);
+  // Head by head: one head's keys and values of a sequence stay in a core's cache.
+  const auto units = static_cast<int64_t>(plan.units().size());
+  threads.ParallelFor(units * heads, [&](int64_t task, int thread) {
+    RunUnit(call, plan.units()[static_cast<size_t>(task % units)],
+            static_cast<int32_t>(task / units), plan.scratch()[static_cast<size_t>(thread)]);
   });
   if (plan.partial_rows() > 0) MergeSplitTiles(call, plan.scratch()[0]);
 }

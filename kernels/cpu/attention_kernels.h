@@ -39,14 +39,17 @@ const typename Pairs::Element* ElementsOf(const void* tile) {
   return static_cast<const typename Pairs::Element*>(tile);
 }
 
-// scores[lane][first_key ...] for kTileVectors vectors of keys.
-template <typename Pairs, int kCount>
+// scores[lane][first_key ...] for kTileVectors vectors of keys. kFetchNext: for every line of keys
+// that is read, the same line of the next piece is fetched into the cache.
+template <typename Pairs, int kCount, bool kFetchNext>
 inline void ScoreVectors(const KvTile& tile, const AttentionPiece& piece, int first_key,
                          const float* q, float (*scores)[kPieceKeys]) {
   const typename Pairs::Element* k[kTileVectors];
+  const typename Pairs::Element* next[kTileVectors];
   for (int v = 0; v < kTileVectors; ++v) {
-    const int key = first_key + v * Simd::kWidth;
-    k[v] = ElementsOf<Pairs>(piece.k[key / kTileSlots]) + key % kTileSlots * Pairs::kPairScale;
+    const int key = first_key + v * Simd::kWidth, offset = key % kTileSlots * Pairs::kPairScale;
+    k[v] = ElementsOf<Pairs>(piece.k[key / kTileSlots]) + offset;
+    next[v] = ElementsOf<Pairs>(piece.next_k[key / kTileSlots]) + offset;
   }
   F sums[kCount][kTileVectors];
   for (int lane = 0; lane < kCount; ++lane) {
@@ -55,6 +58,9 @@ inline void ScoreVectors(const KvTile& tile, const AttentionPiece& piece, int fi
   const int64_t width = tile.v_width;
   for (int64_t d = 0; d < tile.head_dim; d += 2) {
     const int64_t at = d * kTileSlots;
+    if constexpr (kFetchNext) {
+      for (int v = 0; v < kTileVectors; ++v) __builtin_prefetch(next[v] + at);
+    }
     F keys[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) keys[v] = Pairs::First(k[v] + at, kTileSlots);
     for (int lane = 0; lane < kCount; ++lane) {
@@ -78,36 +84,63 @@ inline void ScoreVectors(const KvTile& tile, const AttentionPiece& piece, int fi
   }
 }
 
-// Masks one lane's scores, turns them into weights in place, brings max and sum up to date and
-// returns the factor on what was accumulated before.
-inline float SoftmaxLane(const KeyRange& range, float* scores, float* max, float* sum) {
+// Masks one lane's scores in place and returns their maximum.
+inline float MaskLane(const KeyRange& range, float* scores) {
   constexpr int kVectors = kPieceKeys / Simd::kWidth;
-  F s[kVectors];
   F top = Simd::Set(kMasked);
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = Simd::InRange(Simd::Load(scores + v * Simd::kWidth), v * Simd::kWidth, range.lo,
-                         range.hi, Simd::Set(kMasked));
-    top = Simd::Max(top, s[v]);
+  if (range.lo <= 0 && range.hi >= kPieceKeys) {
+    for (int v = 0; v < kVectors; ++v) top = Simd::Max(top, Simd::Load(scores + v * Simd::kWidth));
+    return Simd::ReduceMax(top);
   }
-  const float piece_max = Simd::ReduceMax(top);
-  const float new_max = piece_max > *max ? piece_max : *max;
+  for (int v = 0; v < kVectors; ++v) {
+    const F s = Simd::InRange(Simd::Load(scores + v * Simd::kWidth), v * Simd::kWidth, range.lo,
+                              range.hi, Simd::Set(kMasked));
+    Simd::Store(scores + v * Simd::kWidth, s);
+    top = Simd::Max(top, s);
+  }
+  return Simd::ReduceMax(top);
+}
+
+// Turns one lane's scores into weights in place and brings its sums up to date.
+inline void WeighLane(float max, float factor, float* scores, float* sum) {
   F total = Simd::Set(0);
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = Exp2(Simd::Sub(s[v], Simd::Set(new_max)));
-    Simd::Store(scores + v * Simd::kWidth, s[v]);
-    total = Simd::Add(total, s[v]);
+  for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
+    const F weight = Exp2(Simd::Sub(Simd::Load(scores + key), Simd::Set(max)));
+    Simd::Store(scores + key, weight);
+    total = Simd::Add(total, weight);
   }
-  const F factor = Exp2(Simd::Set(*max - new_max));
-  Simd::Store(sum, Simd::Fma(Simd::Load(sum), factor, total));
-  *max = new_max;
-  float factors[Simd::kWidth];
-  Simd::Store(factors, factor);
-  return factors[0];
+  Simd::Store(sum, Simd::Fma(Simd::Load(sum), Simd::Set(factor), total));
+}
+
+// One step of the running softmax: scores become weights, max and sum are brought up to date,
+// factors [kCount] are what the values so far must be multiplied by.
+template <int kCount>
+inline void SoftmaxStep(const KeyRange* ranges, float (*scores)[kPieceKeys], float* max, float* sum,
+                        float* factors) {
+  static_assert(kCount <= Simd::kWidth);
+  float change[Simd::kWidth] = {};
+  for (int lane = 0; lane < kCount; ++lane) {
+    const float top = MaskLane(ranges[lane], scores[lane]);
+    const float before = max[lane];
+    max[lane] = top > before ? top : before;
+    change[lane] = before - max[lane];
+  }
+  if (kCount > 3) {  // one vector for all lanes; below that its way through memory costs more
+    Simd::Store(change, Exp2(Simd::Load(change)));
+  } else {
+    for (int lane = 0; lane < kCount; ++lane) {
+      change[lane] = Simd::First(Exp2(Simd::Set(change[lane])));
+    }
+  }
+  for (int lane = 0; lane < kCount; ++lane) {
+    WeighLane(max[lane], change[lane], scores[lane], sum + lane * kTileSlots);
+    factors[lane] = change[lane];
+  }
 }
 
 // acc[lane][column ...] = acc * factor + weights * values, for kColumns vectors of dimensions.
 // Values of keys from keys.hi on are not read: they may never have been written.
-template <typename Pairs, int kCount, int kColumns>
+template <typename Pairs, int kCount, int kColumns, bool kFetchNext>
 inline void AddValues(const KvTile& tile, const AttentionPiece& piece, const KeyRange& keys,
                       int64_t column, const float (*weights)[kPieceKeys], const float* factors,
                       float* acc) {
@@ -129,9 +162,15 @@ inline void AddValues(const KvTile& tile, const AttentionPiece& piece, const Key
     }
   };
   for (int key = keys.lo; key < keys.hi; key += 2) {
-    const auto* v = ElementsOf<Pairs>(piece.v[key / kTileSlots]) + key % kTileSlots * width +
-                    column * Pairs::kPairScale;
+    const int64_t at = key % kTileSlots * width + column * Pairs::kPairScale;
+    const auto* v = ElementsOf<Pairs>(piece.v[key / kTileSlots]) + at;
+    const auto* next = ElementsOf<Pairs>(piece.next_v[key / kTileSlots]) + at;
     F values[kColumns];
+    if constexpr (kFetchNext) {
+      for (int c = 0; c < kColumns; ++c) {
+        __builtin_prefetch(next + c * Simd::kWidth * Pairs::kPairScale);
+      }
+    }
     for (int c = 0; c < kColumns; ++c) {
       values[c] = Pairs::First(v + c * Simd::kWidth * Pairs::kPairScale, width);
     }
@@ -150,15 +189,17 @@ inline void AddValues(const KvTile& tile, const AttentionPiece& piece, const Key
 }
 
 // The last, narrower columns: 1 .. kTileVectors - 1 vectors.
-template <typename Pairs, int kCount, int kColumns>
+template <typename Pairs, int kCount, int kColumns, bool kFetchNext>
 inline void AddLastValues(const KvTile& tile, const AttentionPiece& piece, const KeyRange& keys,
                           int64_t column, const float (*weights)[kPieceKeys], const float* factors,
                           float* acc) {
   if constexpr (kColumns > 0) {
     if (tile.v_width - column == kColumns * Simd::kWidth) {
-      AddValues<Pairs, kCount, kColumns>(tile, piece, keys, column, weights, factors, acc);
+      AddValues<Pairs, kCount, kColumns, kFetchNext>(tile, piece, keys, column, weights, factors,
+                                                     acc);
     } else {
-      AddLastValues<Pairs, kCount, kColumns - 1>(tile, piece, keys, column, weights, factors, acc);
+      AddLastValues<Pairs, kCount, kColumns - 1, kFetchNext>(tile, piece, keys, column, weights,
+                                                             factors, acc);
     }
   }
 }
@@ -175,27 +216,25 @@ inline KeyRange UnionOf(const KeyRange* ranges, int n) {
   return all;
 }
 
-template <typename Pairs, int kCount>
+template <typename Pairs, int kCount, bool kFetchNext>
 void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const float* q,
                      const KeyRange* ranges, const LaneState& state) {
   const KeyRange keys = UnionOf(ranges, kCount);
   if (keys.hi <= keys.lo) return;
   alignas(64) float scores[kCount][kPieceKeys];
   for (int key = 0; key < kPieceKeys; key += kTileVectors * Simd::kWidth) {
-    ScoreVectors<Pairs, kCount>(tile, piece, key, q, scores);
+    ScoreVectors<Pairs, kCount, kFetchNext>(tile, piece, key, q, scores);
   }
   float factors[kCount];
-  for (int lane = 0; lane < kCount; ++lane) {
-    factors[lane] =
-        SoftmaxLane(ranges[lane], scores[lane], state.max + lane, state.sum + lane * kTileSlots);
-  }
+  SoftmaxStep<kCount>(ranges, scores, state.max, state.sum, factors);
   int64_t column = 0;
   for (; column + kTileVectors * Simd::kWidth <= tile.v_width;
        column += kTileVectors * Simd::kWidth) {
-    AddValues<Pairs, kCount, kTileVectors>(tile, piece, keys, column, scores, factors, state.acc);
+    AddValues<Pairs, kCount, kTileVectors, kFetchNext>(tile, piece, keys, column, scores, factors,
+                                                       state.acc);
   }
-  AddLastValues<Pairs, kCount, kTileVectors - 1>(tile, piece, keys, column, scores, factors,
-                                                 state.acc);
+  AddLastValues<Pairs, kCount, kTileVectors - 1, kFetchNext>(tile, piece, keys, column, scores,
+                                                             factors, state.acc);
 }
 
 // Full register tiles, then one of n % kTileLanes lanes.
@@ -204,19 +243,26 @@ void AddPieceTail(const KvTile& tile, const AttentionPiece& piece, int n, const 
                   const KeyRange* ranges, const LaneState& state) {
   if constexpr (kCount > 0) {
     if (n == kCount) {
-      AddPieceToLanes<Pairs, kCount>(tile, piece, q, ranges, state);
+      AddPieceToLanes<Pairs, kCount, true>(tile, piece, q, ranges, state);
     } else {
       AddPieceTail<Pairs, kCount - 1>(tile, piece, n, q, ranges, state);
     }
   }
 }
 
+// The first lanes fetch the next piece, while they work.
 template <typename Pairs>
-void AddPieceOf(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
+void AddPieceOf(const KvTile& tile, AttentionPiece piece, int n, const float* q,
                 const KeyRange* ranges, LaneState state) {
   const int64_t width = tile.v_width;
-  for (; n >= kTileLanes; n -= kTileLanes) {
-    AddPieceToLanes<Pairs, kTileLanes>(tile, piece, q, ranges, state);
+  for (bool first = true; n >= kTileLanes; n -= kTileLanes, first = false) {
+    if (first) {
+      AddPieceToLanes<Pairs, kTileLanes, true>(tile, piece, q, ranges, state);
+      __builtin_memcpy(piece.next_k, piece.k, sizeof piece.k);
+      __builtin_memcpy(piece.next_v, piece.v, sizeof piece.v);
+    } else {
+      AddPieceToLanes<Pairs, kTileLanes, false>(tile, piece, q, ranges, state);
+    }
     q += kTileLanes * width;
     ranges += kTileLanes;
     state.max += kTileLanes;
@@ -241,7 +287,29 @@ void RotateQuery(const Rotation& rotation, const float* x, int32_t head_dim, int
   for (int32_t d = head_dim; d < width; ++d) out[d] = 0.0f;
 }
 
-constexpr AttentionOps kAttentionTable = {RotateQuery, AddPiece};
+float SumLane(const float* partial_sums) {
+  F sum = Simd::Load(partial_sums);
+  for (int i = Simd::kWidth; i < kTileSlots; i += Simd::kWidth) {
+    sum = Simd::Add(sum, Simd::Load(partial_sums + i));
+  }
+  return Simd::ReduceAdd(sum);
+}
+
+void MergeSplit(float max, float sum, const float* acc, int32_t width, const LaneTotal& total) {
+  if (sum == 0.0f) return;
+  const float top = max > *total.max ? max : *total.max;
+  const F before = Exp2(Simd::Set(*total.max - top)), now = Exp2(Simd::Set(max - top));
+  for (int32_t d = 0; d < width; d += Simd::kWidth) {
+    const F added = Simd::Mul(Simd::Load(acc + d), now);
+    Simd::Store(total.acc + d, Simd::Fma(Simd::Load(total.acc + d), before, added));
+  }
+  float sums[Simd::kWidth];
+  Simd::Store(sums, Simd::Fma(Simd::Set(*total.sum), before, Simd::Mul(Simd::Set(sum), now)));
+  *total.sum = sums[0];
+  *total.max = top;
+}
+
+constexpr AttentionOps kAttentionTable = {RotateQuery, AddPiece, SumLane, MergeSplit};
 
 }  // namespace
 }  // namespace kvasir

@@ -18,10 +18,13 @@ inline constexpr int kPieceKeys = kPieceBlocks * kTileSlots;
 inline constexpr float kNoScore = -1e30f;
 inline constexpr float kMasked = -2e30f;
 
-// Tiles of the piece's blocks; entries behind the last block repeat a valid one.
+// Tiles of the piece's blocks; entries behind the last block repeat a valid one. next_k, next_v:
+// tiles that will be wanted soon, fetched into the cache on the way; never null.
 struct AttentionPiece {
   const void* k[kPieceBlocks];
   const void* v[kPieceBlocks];
+  const void* next_k[kPieceBlocks];
+  const void* next_v[kPieceBlocks];
 };
 
 // Keys [lo, hi) of a piece, as seen by one lane; hi <= lo = none.
@@ -36,6 +39,13 @@ struct LaneState {
   float* acc;  // [n][D'] weighted values, zeros at first
 };
 
+// Softmax over the splits so far of one lane.
+struct LaneTotal {
+  float* max;  // kNoScore at first
+  float* sum;  // zero at first
+  float* acc;  // [D'], zeros at first
+};
+
 struct AttentionOps {
   // out [D'] = x [D] turned; the padding of out becomes zero.
   void (*rotate)(const Rotation& rotation, const float* x, int32_t head_dim, int32_t width,
@@ -43,6 +53,10 @@ struct AttentionOps {
   // Adds a piece to n lanes. q: fp32 [n][D'], scaled; ranges [n].
   void (*add_piece)(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
                     const KeyRange* ranges, const LaneState& state);
+  // Sum of one lane's [16] partial sums.
+  float (*sum)(const float* partial_sums);
+  // Adds a split: `sum` and acc [D'] are relative to 2^max. sum = 0 (no key seen) adds nothing.
+  void (*merge)(float max, float sum, const float* acc, int32_t width, const LaneTotal& total);
 };
 
 extern const AttentionOps kAttentionScalar, kAttentionAvx2, kAttentionAvx512;

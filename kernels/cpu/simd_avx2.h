@@ -55,6 +55,12 @@ struct Simd {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
   }
+  static F Split(F x, F* whole) {
+    x = Min(Set(129.0f), Max(Set(-160.0f), x));
+    *whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return Sub(x, *whole);
+  }
+  static float First(F v) { return _mm256_cvtss_f32(v); }
   static float ReduceMax(F v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));

@@ -26,24 +26,23 @@ struct Simd {
   static F Max(F a, F b) { return _mm512_max_ps(a, b); }
   static F Min(F a, F b) { return _mm512_min_ps(a, b); }
   static F Negative(F test, F yes, F no) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(test, _mm512_setzero_ps(), _CMP_LT_OQ), no,
-                                yes);
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(test, _mm512_setzero_ps(), _CMP_LT_OQ), no, yes);
   }
   static F SwapPairs(F v) { return _mm512_permute_ps(v, 0xB1); }
   static F InRange(F v, int first, int lo, int hi, F other) {
-    const __m512i index = _mm512_add_epi32(
-        _mm512_set1_epi32(first),
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    const __m512i index =
+        _mm512_add_epi32(_mm512_set1_epi32(first),
+                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     const __mmask16 from_lo = _mm512_cmpge_epi32_mask(index, _mm512_set1_epi32(lo));
-    return _mm512_mask_blend_ps(
-        _mm512_mask_cmplt_epi32_mask(from_lo, index, _mm512_set1_epi32(hi)), other, v);
+    return _mm512_mask_blend_ps(_mm512_mask_cmplt_epi32_mask(from_lo, index, _mm512_set1_epi32(hi)),
+                                other, v);
   }
   static F LoadBf16First(const uint16_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
   }
   static F LoadBf16Second(const uint16_t* p) {
-    return _mm512_castsi512_ps(_mm512_and_si512(
-        _mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
   static F LoadF16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -53,6 +52,13 @@ struct Simd {
         _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
   static F Scale2(F v, F n) { return _mm512_scalef_ps(v, n); }
+  // Scale2 needs no clamp here.
+  static F Split(F x, F* whole) {
+    const F fraction = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    *whole = Sub(x, fraction);
+    return fraction;
+  }
+  static float First(F v) { return _mm512_cvtss_f32(v); }
   static float ReduceMax(F v) { return _mm512_reduce_max_ps(v); }
   static float ReduceAdd(F v) { return _mm512_reduce_add_ps(v); }
 };

@@ -4,18 +4,11 @@
 namespace kvasir {
 namespace {
 
-// Nearest whole number, ties to even, for |x| < 2^22.
-inline Simd::F RoundToWhole(Simd::F x) {
-  const Simd::F magic = Simd::Set(12582912.0f);  // 1.5 * 2^23: the unit in the last place is 1
-  return Simd::Sub(Simd::Add(x, magic), magic);
-}
-
 // 2^x. Relative error below 1.5 * 2^-24 (polynomial 0.27, sum and product the rest); exactly 1 at
 // 0 and exactly 0 below -150. NaN stays.
 inline Simd::F Exp2(Simd::F x) {
-  x = Simd::Min(Simd::Set(129.0f), Simd::Max(Simd::Set(-160.0f), x));
-  const Simd::F n = RoundToWhole(x);
-  const Simd::F f = Simd::Sub(x, n);
+  Simd::F n;
+  const Simd::F f = Simd::Split(x, &n);
   Simd::F p = Simd::Set(0x1.41fbbcp-13f);
   p = Simd::Fma(p, f, Simd::Set(0x1.5f3e54p-10f));
   p = Simd::Fma(p, f, Simd::Set(0x1.3b2d4cp-7f));
@@ -28,7 +21,8 @@ inline Simd::F Exp2(Simd::F x) {
 // e^x for any x; huge results stay finite or become infinite. Relative error about 2 * 2^-24.
 inline Simd::F Exp(Simd::F x) {
   x = Simd::Min(Simd::Set(89.0f), Simd::Max(Simd::Set(-110.0f), x));
-  const Simd::F n = RoundToWhole(Simd::Mul(x, Simd::Set(0x1.715476p+0f)));
+  Simd::F n;
+  Simd::Split(Simd::Mul(x, Simd::Set(0x1.715476p+0f)), &n);  // by 1 / ln 2
   // ln 2 in two parts, the first short enough that n * part is exact.
   Simd::F r = Simd::Fma(n, Simd::Set(-0x1.62e400p-1f), x);
   r = Simd::Fma(n, Simd::Set(-0x1.7f7d1cp-20f), r);

@@ -59,6 +59,15 @@ struct Simd {
     n = Min(Set(127.0f), Max(Set(-127.0f), n));
     return v * (F)((__builtin_convertvector(n, I) + 127) << 23);
   }
+  // x = *whole + fraction, |fraction| <= 1/2, for use with Scale2; x may be clamped to where 2^x is
+  // 0 or huge.
+  static F Split(F x, F* whole) {
+    x = Min(Set(129.0f), Max(Set(-160.0f), x));
+    const F magic = Set(12582912.0f);  // 1.5 * 2^23: the unit in the last place is 1
+    *whole = (x + magic) - magic;
+    return x - *whole;
+  }
+  static float First(F v) { return v[0]; }
   static float ReduceMax(F v) {
     const float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
     return a > b ? a : b;
