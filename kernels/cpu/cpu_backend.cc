@@ -16,6 +16,7 @@
 #include "kernels/cpu/kv.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/weight_arena.h"
 
 namespace kvasir {
 namespace {
@@ -54,7 +55,7 @@ class CpuBackend : public Backend {
 
   Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
                                              int64_t k) override {
-    KVASIR_ASSIGN_OR_RETURN(auto packed, PackMatrix(*threads_, dtype, data, n, k));
+    KVASIR_ASSIGN_OR_RETURN(auto packed, PackMatrix(arena_, *threads_, dtype, data, n, k));
     return std::unique_ptr<PackedWeight>(std::move(packed));
   }
 
@@ -115,6 +116,7 @@ class CpuBackend : public Backend {
   CpuOps ops_;
   std::unique_ptr<ThreadPool> threads_;
   MatrixMultiplier multiplier_;
+  WeightArena arena_;
 };
 
 int UsableCores() {

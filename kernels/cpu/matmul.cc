@@ -21,6 +21,7 @@ constexpr int64_t kMaxRowBlock = 512;
 // Below this a task costs less than waking a thread for it.
 constexpr int64_t kMinTaskBytes = 24 << 10;
 constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kLineBytes = 64;
 
 constexpr size_t kScratchBytes =
     sizeof(float) * static_cast<size_t>((kInputBlock + kMaxRowBlock) * kMaxColumns);
@@ -139,13 +140,17 @@ void MatrixMultiplier::TiledColumns(const Product& product, int64_t row_begin, i
   const int64_t columns = std::min(width, product.w.outputs - column);
   float* const b = scratch;
   float* const c = scratch + kInputBlock * kMaxColumns;
+  // The first rows' multiplications fetch the panels of the next unit, which lie right behind.
+  const uint8_t* next = product.w.panel(panel) + panels * product.w.panel_bytes;
+  const uint8_t* const next_end = next + panels * product.w.panel_bytes;
   for (int64_t k = 0; k < product.w.inputs; k += kInputBlock) {
     const int64_t k_end = std::min(k + kInputBlock, product.w.inputs);
     ops_->decode(product.w, panel, panels, k, k_end, b);
     for (int64_t row = row_begin; row < row_end; row += ops_->tile_rows) {
       const int count = static_cast<int>(std::min<int64_t>(ops_->tile_rows, row_end - row));
       ops_->multiply(product.x.f32_row(row) + k, product.x.row_stride, count, b, k_end - k, k > 0,
-                     c + (row - row_begin) * width);
+                     next, c + (row - row_begin) * width);
+      next = next < next_end ? next + (k_end - k) * kLineBytes : next_end;
     }
   }
   ops_->finish(c, width, static_cast<int>(row_end - row_begin), columns, product.BiasFrom(column),

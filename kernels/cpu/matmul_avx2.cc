@@ -34,8 +34,12 @@ struct Vector {
   static F Mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
   static F Add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
   static F Sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
-  static void Prefetch(const uint8_t* at) {
-    _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
+  // Written out: GCC takes a function that only prefetches for one without effects, and drops it.
+  static KVASIR_INLINE void Prefetch(const uint8_t* at) {
+    asm volatile("prefetcht0 %0" ::"m"(*at));
+  }
+  static KVASIR_INLINE void PrefetchFar(const uint8_t* at) {
+    asm volatile("prefetcht1 %0" ::"m"(*at));
   }
 
   static __m128i Load128(const uint8_t* at) {

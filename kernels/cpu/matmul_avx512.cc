@@ -19,8 +19,12 @@ struct Vector {
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
-  static void Prefetch(const uint8_t* at) {
-    _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
+  // Written out: GCC takes a function that only prefetches for one without effects, and drops it.
+  static KVASIR_INLINE void Prefetch(const uint8_t* at) {
+    asm volatile("prefetcht0 %0" ::"m"(*at));
+  }
+  static KVASIR_INLINE void PrefetchFar(const uint8_t* at) {
+    asm volatile("prefetcht1 %0" ::"m"(*at));
   }
 
   static F LoadF16(const uint8_t* at) {

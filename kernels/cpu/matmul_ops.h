@@ -28,8 +28,9 @@ struct MatMulOps {
   void (*decode)(const PackedView& w, int64_t first_panel, int panels, int64_t k_begin,
                  int64_t k_end, float* b);
   // c [rows][tile_panels * 16] = (resume ? c : 0) + x [rows][k] * b [k][tile_panels * 16].
+  // Prefetches k cache lines from `ahead` on, which may be any address.
   void (*multiply)(const float* x, int64_t x_stride, int rows, const float* b, int64_t k,
-                   bool resume, float* c);
+                   bool resume, const uint8_t* ahead, float* c);
   // out [rows][cols] = (accumulate ? out : 0) + (c + bias); bias [cols] or null.
   void (*finish)(const float* c, int64_t c_stride, int rows, int64_t cols, const float* bias,
                  bool accumulate, float* out, int64_t out_stride);

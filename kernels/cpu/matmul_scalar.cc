@@ -47,7 +47,8 @@ struct Vector {
   static F Sub(const F& a, const F& b) {
     return Each([&](int i) { return a.lane[i] - b.lane[i]; });
   }
-  static void Prefetch(const uint8_t* at) { __builtin_prefetch(at); }
+  static void Prefetch(const uint8_t*) {}
+  static void PrefetchFar(const uint8_t*) {}
 
   static uint16_t Bits16(const uint8_t* at, int i) {
     uint16_t bits;

@@ -176,8 +176,9 @@ void DecodePlain(PackedKind kind, const uint8_t* panel, int64_t inputs, int lane
 
 }  // namespace
 
-Result<std::unique_ptr<CpuPackedWeight>> PackMatrix(ThreadPool& threads, DType dtype,
-                                                    const void* data, int64_t n, int64_t k) {
+Result<std::unique_ptr<CpuPackedWeight>> PackMatrix(WeightArena& arena, ThreadPool& threads,
+                                                    DType dtype, const void* data, int64_t n,
+                                                    int64_t k) {
   KVASIR_RETURN_IF_ERROR(CheckShape(dtype, n, k));
   PackedView view;
   view.kind = PackedKindOf(dtype);
@@ -190,10 +191,9 @@ Result<std::unique_ptr<CpuPackedWeight>> PackMatrix(ThreadPool& threads, DType d
     return ResourceExhausted("a weight of " + std::to_string(n) + " x " + std::to_string(k) +
                              " does not fit in memory");
   }
-  KVASIR_ASSIGN_OR_RETURN(AlignedMemory memory,
-                          AlignedMemory::Allocate(static_cast<size_t>(bytes)));
-  view.data = memory.As<uint8_t>();
-  uint8_t* const panels = memory.As<uint8_t>();
+  KVASIR_ASSIGN_OR_RETURN(ArenaMemory memory, arena.Allocate(static_cast<size_t>(bytes)));
+  uint8_t* const panels = memory.data;
+  view.data = panels;
   threads.ParallelFor(view.panels(), [&](int64_t panel, int) {
     PackPanel(dtype, view, static_cast<const uint8_t*>(data), panel,
               panels + panel * view.panel_bytes);

@@ -21,9 +21,10 @@ struct Weights {
   int64_t n, k;
 };
 
-Weights MakeWeights(ThreadPool& threads, DType dtype, int64_t n, int64_t k, std::mt19937& random) {
+Weights MakeWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
+                    std::mt19937& random) {
   const std::vector<uint8_t> source = RandomWeights(dtype, n, k, random);
-  auto packed = PackMatrix(threads, dtype, source.data(), n, k);
+  auto packed = PackMatrix(arena, threads, dtype, source.data(), n, k);
   KVASIR_CHECK(packed.ok());
   Weights weights{std::move(*packed), std::vector<float>(static_cast<size_t>(n * k)), n, k};
   DequantizeRow(dtype, source.data(), weights.values.size(), weights.values.data());
@@ -67,6 +68,7 @@ class MatMulTest : public testing::TestWithParam<Isa> {
     return std::move(*multiplier);
   }
 
+  WeightArena arena_;
   ThreadPool threads_;
   MatrixMultiplier multiplier_;
   std::mt19937 random_{7};
@@ -75,7 +77,7 @@ class MatMulTest : public testing::TestWithParam<Isa> {
 TEST_P(MatMulTest, ByHand) {
   // Two outputs of three inputs: (1,2,3) and (-1,0,0.5); x = (2,1,4) -> 16 and 0.
   const std::vector<float> source = {1, 2, 3, -1, 0, 0.5f};
-  auto packed = PackMatrix(threads_, DType::kF32, source.data(), 2, 3);
+  auto packed = PackMatrix(arena_, threads_, DType::kF32, source.data(), 2, 3);
   ASSERT_TRUE(packed.ok());
   std::vector<float> x = {2, 1, 4}, out = {100, 200};
   const float bias[] = {0.25f, -0.25f};
@@ -92,7 +94,7 @@ TEST_P(MatMulTest, EveryTypeAgreesWithDouble) {
       const int64_t n = 1 + static_cast<int64_t>(random_() % 90);
       const int64_t k = unit == 1 ? 1 + static_cast<int64_t>(random_() % 100)
                                   : unit * (1 + static_cast<int64_t>(random_() % 4));
-      const Weights w = MakeWeights(threads_, dtype, n, k, random_);
+      const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
       std::vector<float> x = RandomFloats(static_cast<size_t>(rows * k), random_);
       std::vector<float> out(static_cast<size_t>(rows * n), NAN);
       const TensorView in = View(x, rows, k, k), result = View(out, rows, n, n);
@@ -113,7 +115,7 @@ TEST_P(MatMulTest, ModelShapesWithBiasAccumulationAndStrides) {
                {DType::kQ8_0, 61, 1536}, {DType::kQ4_K, 40, 2304}, {DType::kQ6_K, 33, 4608},
                {DType::kF16, 100, 2049}, {DType::kQ4_0, 16, 32},   {DType::kBF16, 130, 384}};
   for (const auto& shape : cases) {
-    const Weights w = MakeWeights(threads_, shape.dtype, shape.n, shape.k, random_);
+    const Weights w = MakeWeights(arena_, threads_, shape.dtype, shape.n, shape.k, random_);
     for (int64_t rows : {1, 4, 31}) {
       const int64_t x_stride = shape.k + 5, out_stride = shape.n + 3;
       std::vector<float> x = RandomFloats(static_cast<size_t>(rows * x_stride), random_);
@@ -143,7 +145,7 @@ TEST_P(MatMulTest, BatchInvariantBits) {
   for (DType dtype : kWeightTypes) {
     const int64_t n = 16 * 5 + 3;
     const int64_t k = TraitsOf(dtype).block_elements == 1 ? 2048 + 77 : 2048 + 256;
-    const Weights w = MakeWeights(threads_, dtype, n, k, random_);
+    const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
     std::vector<float> x = RandomFloats(static_cast<size_t>(kRows * k), random_);
     std::vector<float> all(static_cast<size_t>(kRows * n)), part(all.size());
     multiplier_.MatMul(View(x, kRows, k, k), *w.packed, nullptr, false, View(all, kRows, n, n));
@@ -164,7 +166,7 @@ TEST_P(MatMulTest, BatchInvariantBits) {
 TEST_P(MatMulTest, EmbedReadsScaledRows) {
   for (DType dtype : kWeightTypes) {
     const int64_t n = 45, k = 256;
-    const Weights w = MakeWeights(threads_, dtype, n, k, random_);
+    const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
     const std::vector<int32_t> ids = {0, 44, 17, 17};
     std::vector<float> out(static_cast<size_t>(4 * k));
     multiplier_.Embed(*w.packed, ids, 3.0f, View(out, 4, k, k));
@@ -177,13 +179,13 @@ TEST_P(MatMulTest, EmbedReadsScaledRows) {
 }
 
 TEST_P(MatMulTest, NoRowsIsNoWork) {
-  const Weights w = MakeWeights(threads_, DType::kQ4_0, 16, 32, random_);
+  const Weights w = MakeWeights(arena_, threads_, DType::kQ4_0, 16, 32, random_);
   multiplier_.MatMul(F32View(nullptr, 0, 32), *w.packed, nullptr, false, F32View(nullptr, 0, 16));
 }
 
 TEST_P(MatMulTest, WrongShapesAreOurBug) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const Weights w = MakeWeights(threads_, DType::kQ4_0, 16, 32, random_);
+  const Weights w = MakeWeights(arena_, threads_, DType::kQ4_0, 16, 32, random_);
   std::vector<float> x(64), out(64);
   EXPECT_DEATH(multiplier_.MatMul(F32View(x.data(), 1, 31), *w.packed, nullptr, false,
                                   F32View(out.data(), 1, 16)),

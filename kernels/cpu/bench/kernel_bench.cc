@@ -1,0 +1,182 @@
+// kvasir_kernel_bench [threads [isa]]: rates of the matrix products on the shapes of SmolLM2-135M
+// (Q4_1 layers, Q8_0 output head, random values), beside the roofs measured in the same run.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/core/thread_pool.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/roof.h"
+
+namespace kvasir {
+namespace {
+
+struct Shape {
+  const char* name;
+  DType dtype;
+  int64_t n, k;
+};
+constexpr Shape kLayer[] = {{"q", DType::kQ4_1, 576, 576},     {"k", DType::kQ4_1, 192, 576},
+                            {"v", DType::kQ4_1, 192, 576},     {"o", DType::kQ4_1, 576, 576},
+                            {"gate", DType::kQ4_1, 1536, 576}, {"up", DType::kQ4_1, 1536, 576},
+                            {"down", DType::kQ4_1, 576, 1536}};
+constexpr Shape kHead = {"head", DType::kQ8_0, 49152, 576};
+constexpr int kLayers = 30;
+
+using Weight = std::unique_ptr<CpuPackedWeight>;
+
+struct Bench {
+  ThreadPool& threads;
+  MatrixMultiplier multiplier;
+  Roof roof;
+  std::mt19937 random{1};
+  std::vector<float> x, out;
+  WeightArena arena{};
+
+  // Blocks of random quants under one modest scale.
+  Weight MakeWeight(const Shape& shape) {
+    std::vector<uint8_t> source(BytesOf(shape.dtype, static_cast<size_t>(shape.n * shape.k)));
+    for (uint8_t& byte : source) byte = static_cast<uint8_t>(random());
+    const uint16_t scale = F32ToF16(0.01f);
+    const auto block = static_cast<size_t>(TraitsOf(shape.dtype).block_bytes);
+    for (size_t at = 0; at < source.size(); at += block) {
+      std::memcpy(&source[at], &scale, sizeof scale);
+      if (shape.dtype == DType::kQ4_1) std::memcpy(&source[at + 2], &scale, sizeof scale);
+    }
+    auto packed = PackMatrix(arena, threads, shape.dtype, source.data(), shape.n, shape.k);
+    KVASIR_CHECK(packed.ok());
+    return std::move(*packed);
+  }
+
+  void Multiply(const CpuPackedWeight& w, int64_t rows) {
+    multiplier.MatMul(F32View(x.data(), rows, w.inputs()), w, nullptr, false,
+                      F32View(out.data(), rows, w.outputs()));
+  }
+
+  // FNV-1a over the bits of the first `count` results.
+  uint32_t Hash(int64_t count) const {
+    uint32_t hash = 2166136261u;
+    for (int64_t i = 0; i < count; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, &out[static_cast<size_t>(i)], sizeof bits);
+      hash = (hash ^ bits) * 16777619u;
+    }
+    return hash;
+  }
+};
+
+// Seconds of the fastest call, over about 0.2 s: other load on the machine only slows calls, and
+// the roof is taken in the same way.
+double BestSeconds(const std::function<void()>& call) {
+  using Clock = std::chrono::steady_clock;
+  double best = 1e30, spent = 0;
+  call();
+  for (int calls = 0; spent < 0.2 || calls < 5; ++calls) {
+    const auto begin = Clock::now();
+    call();
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    best = std::min(best, seconds);
+    spent += seconds;
+  }
+  return best;
+}
+
+// One matrix in cache, many rows: what prefill pays.
+void BenchShapes(Bench& bench) {
+  std::printf("\n%-18s %6s %10s %7s  %s\n", "product", "rows", "GFLOP/s", "roof %", "hash");
+  for (const Shape& shape : {kLayer[0], kLayer[1], kLayer[4], kLayer[6]}) {
+    const Weight w = bench.MakeWeight(shape);
+    for (int64_t rows : {1, 4, 8, 12, 16, 30, 64, 128, 512}) {
+      const double seconds = BestSeconds([&] { bench.Multiply(*w, rows); });
+      const double gflops = 2e-9 * static_cast<double>(rows * shape.n * shape.k) / seconds;
+      const std::string name = std::to_string(shape.n) + " <- " + std::to_string(shape.k);
+      std::printf("%-18s %6ld %10.1f %6.1f%%  %08x\n", name.c_str(), static_cast<long>(rows),
+                  gflops, 100 * gflops / bench.roof.gflops_fp32, bench.Hash(rows * shape.n));
+    }
+  }
+}
+
+// All weights of the model in order, as a step reads them: what decode and prefill pay. The head
+// is taken for at most 16 rows, as only sampled rows need it.
+void BenchModel(Bench& bench) {
+  std::vector<Weight> weights;
+  double bytes = 0, flops = 0;
+  for (int layer = 0; layer < kLayers; ++layer) {
+    for (const Shape& shape : kLayer) weights.push_back(bench.MakeWeight(shape));
+  }
+  for (const Weight& w : weights) {
+    bytes += static_cast<double>(w->bytes());
+    flops += 2.0 * static_cast<double>(w->outputs() * w->inputs());
+  }
+  const Weight head = bench.MakeWeight(kHead);
+  const double head_bytes = static_cast<double>(head->bytes());
+  const double head_flops = 2.0 * static_cast<double>(head->outputs() * head->inputs());
+  std::printf("\nall weights: layers %.1f MB, head %.1f MB as packed\n", bytes * 1e-6,
+              head_bytes * 1e-6);
+  std::printf("%6s %9s %9s %8s %8s %10s %7s\n", "rows", "ms", "rows/s", "GB/s", "roof %", "GFLOP/s",
+              "roof %");
+  for (int64_t rows : {1, 2, 3, 4, 6, 8, 12, 16, 30, 64, 512}) {
+    const int64_t head_rows = rows <= 16 ? rows : 1;
+    const double seconds = BestSeconds([&] {
+      for (const Weight& w : weights) bench.Multiply(*w, rows);
+      bench.Multiply(*head, head_rows);
+    });
+    const double gbps = (bytes + head_bytes) / seconds * 1e-9;
+    const double gflops =
+        (flops * static_cast<double>(rows) + head_flops * static_cast<double>(head_rows)) /
+        seconds * 1e-9;
+    std::printf("%6ld %9.3f %9.0f %8.1f %7.1f%% %10.1f %6.1f%%\n", static_cast<long>(rows),
+                seconds * 1e3, static_cast<double>(rows) / seconds, gbps,
+                100 * gbps / bench.roof.dram_gbps, gflops, 100 * gflops / bench.roof.gflops_fp32);
+  }
+}
+
+Isa IsaNamed(const char* name) {
+  for (Isa isa : SupportedIsas()) {
+    if (IsaName(isa) == name) return isa;
+  }
+  return SupportedIsas().back();
+}
+
+int Run(int thread_count, Isa isa) {
+  ThreadPool threads(thread_count);
+  Result<Roof> roof = MeasureRoof(thread_count);
+  auto multiplier = MatrixMultiplier::Create(MatMulOpsFor(isa), threads);
+  if (!roof.ok() || !multiplier.ok()) {
+    std::fprintf(stderr, "%s%s\n", roof.status().message().c_str(),
+                 multiplier.status().message().c_str());
+    return 1;
+  }
+  std::printf(
+      "isa %s, threads %d\nroof: fp32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 %.0f GOP/s, "
+      "DRAM %.1f GB/s\n",
+      std::string(IsaName(isa)).c_str(), thread_count, roof->gflops_fp32, roof->gflops_bf16,
+      roof->gops_int8, roof->dram_gbps);
+  Bench bench{threads, std::move(*multiplier), *roof, std::mt19937{1}, {}, {}, {}};
+  std::normal_distribution<float> normal;
+  bench.x.resize(512 * 1536);
+  for (float& value : bench.x) value = normal(bench.random);
+  bench.out.resize(512 * 1536 + 16 * 49152);
+  BenchShapes(bench);
+  BenchModel(bench);
+  return 0;
+}
+
+}  // namespace
+}  // namespace kvasir
+
+int main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2;
+  const kvasir::Isa isa = argc > 2 ? kvasir::IsaNamed(argv[2]) : kvasir::SupportedIsas().back();
+  return kvasir::Run(threads, isa);
+}
