@@ -45,7 +45,7 @@ uint64_t Fold(const Lanes& lanes, uint64_t start, size_t first) {
 
 }  // namespace
 
-std::string Digest128::Hex() const {
+std::string FileDigest::Hex() const {
   constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
   for (const uint64_t half : {high, low}) {
@@ -54,7 +54,7 @@ std::string Digest128::Hex() const {
   return text;
 }
 
-Digest128 DigestOf(std::span<const std::byte> bytes, uint64_t seed) {
+FileDigest DigestOf(std::span<const std::byte> bytes, uint64_t seed) {
   Lanes lanes = kFactors;
   for (uint64_t& lane : lanes) lane ^= Avalanche(seed + 1);
   const size_t whole = bytes.size() / kStripe;

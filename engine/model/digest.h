@@ -12,13 +12,13 @@
 
 namespace kvasir {
 
-struct Digest128 {
+struct FileDigest {
   uint64_t high = 0, low = 0;
   std::string Hex() const;  // 32 lower-case digits
-  friend bool operator==(const Digest128&, const Digest128&) = default;
+  friend bool operator==(const FileDigest&, const FileDigest&) = default;
 };
 
 // The same bytes and seed give the same digest on every machine and in every later version.
-Digest128 DigestOf(std::span<const std::byte> bytes, uint64_t seed = 0);
+FileDigest DigestOf(std::span<const std::byte> bytes, uint64_t seed = 0);
 
 }  // namespace kvasir
