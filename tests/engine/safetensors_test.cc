@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <random>
+#include <sstream>
 
 #include "tests/engine/gguf_builder.h"
 
@@ -71,15 +72,16 @@ TEST(Safetensors, RandomTensorsComeBack) {
         expected.back().push_back(std::ldexp(static_cast<float>(random() % 1000), -5));
         test::AppendRaw(&data, expected.back().back());
       }
-      header += (i > 0 ? "," : "") + ("\"t" + std::to_string(i)) + R"(":{"dtype":"F32","shape":[)" +
-                std::to_string(count) + R"(],"data_offsets":[)" + std::to_string(begin) + "," +
-                std::to_string(data.size()) + "]}";
+      std::ostringstream entry;
+      entry << (i > 0 ? "," : "") << "\"t" << i << R"(":{"dtype":"F32","shape":[)" << count
+            << R"(],"data_offsets":[)" << begin << "," << data.size() << "]}";
+      header += entry.str();
     }
     const auto file = OpenBytes(FileOf(header + "}", data));
     ASSERT_TRUE(file.ok()) << file.status().ToString();
     for (size_t i = 0; i < expected.size(); ++i) {
       const int64_t shape[] = {static_cast<int64_t>(expected[i].size())};
-      EXPECT_EQ(*file->ReadF32("t" + std::to_string(i), shape), expected[i]);
+      EXPECT_EQ(*file->ReadF32(std::string("t").append(std::to_string(i)), shape), expected[i]);
     }
   }
 }
