@@ -17,21 +17,46 @@ namespace {
   "\\t-\\r\\x20\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}" \
   "\\x{3000}"
 #define KVASIR_SPACES "[" KVASIR_SPACE "]"
-#define KVASIR_OTHER "[^" KVASIR_SPACE "\\p{L}\\p{N}]"
+// Letters and numbers of Unicode 16, which Hugging Face's engine knows; Debian 12's PCRE2 ends at
+// Unicode 14.
+#define KVASIR_L                                                                   \
+  "\\p{L}"                                                                         \
+  "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}" \
+  "\\x{10D4A}-\\x{10D65}\\x{10D6F}-\\x{10D85}\\x{10EC2}-\\x{10EC4}"                \
+  "\\x{1123F}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}"                 \
+  "\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}"       \
+  "\\x{11F02}\\x{11F04}-\\x{11F10}\\x{11F12}-\\x{11F33}\\x{1342F}"                 \
+  "\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1611D}"                \
+  "\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}"       \
+  "\\x{1E030}-\\x{1E06D}\\x{1E4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}"      \
+  "\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"
+#define KVASIR_N                                                    \
+  "\\p{N}"                                                          \
+  "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}" \
+  "\\x{11F50}-\\x{11F59}\\x{16130}-\\x{16139}\\x{16D70}-\\x{16D79}" \
+  "\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}" \
+  "\\x{1E5F1}-\\x{1E5FA}"
+// Its digit splitter goes by Unicode 17.
+#define KVASIR_DIGIT \
+  KVASIR_N           \
+  "\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}"
+#define KVASIR_OTHER "[^" KVASIR_SPACE KVASIR_L KVASIR_N "]"
 
-constexpr std::string_view kGpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?" KVASIR_OTHER
-                                   "+|" KVASIR_SPACES "+(?![^" KVASIR_SPACE "])|" KVASIR_SPACES "+";
+constexpr std::string_view kGpt2 =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?[" KVASIR_L "]+| ?[" KVASIR_N "]+| ?" KVASIR_OTHER "+|" KVASIR_SPACES
+    "+(?![^" KVASIR_SPACE "])|" KVASIR_SPACES "+";
 
 // Digits one by one first, then kGpt2 on each piece between them; as one expression: a digit ends
 // a run of spaces just as the end of the text does.
 constexpr std::string_view kSmolLm =
-    "\\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?" KVASIR_OTHER "+|" KVASIR_SPACES
-    "+(?![^" KVASIR_SPACE "\\p{N}])|" KVASIR_SPACES "+";
+    "[" KVASIR_DIGIT "]|'s|'t|'re|'ve|'m|'ll|'d| ?[" KVASIR_L
+    "]+| ?[^" KVASIR_SPACE KVASIR_L KVASIR_DIGIT "]+|" KVASIR_SPACES
+    "+(?![^" KVASIR_SPACE KVASIR_DIGIT "])|" KVASIR_SPACES "+";
 
-#define KVASIR_MODERN(digits)                                                                   \
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits "| ?" KVASIR_OTHER \
-  "+[\\r\\n]*|" KVASIR_SPACES "*[\\r\\n]+|" KVASIR_SPACES "+(?![^" KVASIR_SPACE                 \
-  "])|" KVASIR_SPACES "+"
+#define KVASIR_MODERN(digits)                                                              \
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n" KVASIR_L KVASIR_N "]?[" KVASIR_L "]+|[" KVASIR_N \
+  "]" digits "| ?" KVASIR_OTHER "+[\\r\\n]*|" KVASIR_SPACES "*[\\r\\n]+|" KVASIR_SPACES    \
+  "+(?![^" KVASIR_SPACE "])|" KVASIR_SPACES "+"
 constexpr std::string_view kLlama3 = KVASIR_MODERN("{1,3}");
 constexpr std::string_view kQwen2 = KVASIR_MODERN("");
 
