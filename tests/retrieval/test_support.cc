@@ -74,6 +74,12 @@ NewDocument OneChunkDocument(const std::string& collection, const std::string& i
   return DocumentOf(collection, id, {text});
 }
 
+std::string Numbered(const char* prefix, int64_t number) {
+  std::string text = prefix;
+  text += std::to_string(number);
+  return text;
+}
+
 std::string FindModel(const std::string& name) {
   std::vector<std::filesystem::path> folders;
   const auto add = [&](const char* variable, const char* below) {

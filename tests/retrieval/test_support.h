@@ -75,6 +75,9 @@ NewDocument OneChunkDocument(const std::string& collection, const std::string& i
 NewDocument DocumentOf(const std::string& collection, const std::string& id,
                        const std::vector<std::string>& texts);
 
+// "d7". (GCC 12 warns wrongly of "d" + std::to_string(7) once it is inlined.)
+std::string Numbered(const char* prefix, int64_t number);
+
 // The model file or folder below the first of $KVASIR_MODEL_DIR, $XDG_CACHE_HOME/kvasir/models and
 // ~/.cache/kvasir/models that holds it; "" if none does.
 std::string FindModel(const std::string& name);
