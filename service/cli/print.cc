@@ -46,10 +46,10 @@ void WrapParagraph(std::string_view text, int width, std::vector<std::string>* l
 
 std::string Rule(const std::vector<TableColumn>& columns) {
   std::string rule;
-  for (const TableColumn& column : columns) {
-    const bool first = rule.empty();
-    if (!first) rule += '+';
-    rule.append(static_cast<size_t>(column.width) + (first ? 1 : 2), '-');
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const int borders = (i > 0 ? 1 : 0) + (i + 1 < columns.size() ? 1 : 0);
+    if (i > 0) rule += '+';
+    rule.append(static_cast<size_t>(columns[i].width + borders), '-');
   }
   return rule + "\n";
 }

@@ -15,7 +15,7 @@ std::string Body(const std::string& more) {
 
 TEST(ChatRequest, ReadsEveryField) {
   auto request = ParseChatRequest(
-      R"({"model":"m","messages":[{"role":"developer","content":"be brief"},
+      R"json({"model":"m","messages":[{"role":"developer","content":"be brief"},
           {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
           "max_completion_tokens":7,"temperature":0.5,"top_p":0.9,"seed":-3,"n":2,
           "stop":["x","yy"],"presence_penalty":1,"frequency_penalty":-1,"logit_bias":{"5":-100},
@@ -25,33 +25,31 @@ TEST(ChatRequest, ReadsEveryField) {
           "top_k":4,"user":"u","metadata":{},"store":false,"tools":[],"tool_choice":"none",
           "response_format":{"type":"text"},
           "chunk_cache":{"mode":"fused","policy":"link(8)","on_missing":"error","store":false,
-                         "explain":true
-}
-})",
+                         "explain":true}})json",
       {});
-ASSERT_TRUE(request.ok()) << request.error().message;
-EXPECT_EQ(request->rag.messages[0].role, "system");
-EXPECT_EQ(request->rag.messages[1].content, "ab");
-EXPECT_EQ(request->max_tokens, 7);
-EXPECT_FLOAT_EQ(request->sampling.temperature, 0.5F);
-EXPECT_TRUE(request->seed_given);
-EXPECT_EQ(request->n, 2);
-EXPECT_EQ(request->stop, (std::vector<std::string>{"x", "yy"}));
-EXPECT_EQ(request->sampling.logit_bias.at(0).first, 5);
-EXPECT_EQ(request->sampling.logprobs, 3);
-EXPECT_TRUE(request->stream && request->include_usage && request->logprobs);
-const auto& documents = request->rag.documents;
-ASSERT_EQ(documents.size(), 5u);
-EXPECT_EQ(documents[0].text, "plain");
-EXPECT_FALSE(documents[1].has_text);
-EXPECT_EQ(documents[2].title, "T");
-EXPECT_EQ(documents[4].text, "s");
-EXPECT_EQ(documents[4].title, "ST");
-EXPECT_EQ(request->rag.cache.mode, CacheMode::kFused);
-EXPECT_EQ(request->rag.cache.policy, "link(8)");
-EXPECT_FALSE(request->rag.cache.compute_missing);
-EXPECT_FALSE(request->rag.cache.store);
-EXPECT_TRUE(request->rag.cache.explain);
+  ASSERT_TRUE(request.ok()) << request.error().message;
+  EXPECT_EQ(request->rag.messages[0].role, "system");
+  EXPECT_EQ(request->rag.messages[1].content, "ab");
+  EXPECT_EQ(request->max_tokens, 7);
+  EXPECT_FLOAT_EQ(request->sampling.temperature, 0.5F);
+  EXPECT_TRUE(request->seed_given);
+  EXPECT_EQ(request->n, 2);
+  EXPECT_EQ(request->stop, (std::vector<std::string>{"x", "yy"}));
+  EXPECT_EQ(request->sampling.logit_bias.at(0).first, 5);
+  EXPECT_EQ(request->sampling.logprobs, 3);
+  EXPECT_TRUE(request->stream && request->include_usage && request->logprobs);
+  const auto& documents = request->rag.documents;
+  ASSERT_EQ(documents.size(), 5u);
+  EXPECT_EQ(documents[0].text, "plain");
+  EXPECT_FALSE(documents[1].has_text);
+  EXPECT_EQ(documents[2].title, "T");
+  EXPECT_EQ(documents[4].text, "s");
+  EXPECT_EQ(documents[4].title, "ST");
+  EXPECT_EQ(request->rag.cache.mode, CacheMode::kFused);
+  EXPECT_EQ(request->rag.cache.policy, "link(8)");
+  EXPECT_FALSE(request->rag.cache.compute_missing);
+  EXPECT_FALSE(request->rag.cache.store);
+  EXPECT_TRUE(request->rag.cache.explain);
 }
 
 struct BadCase {
