@@ -34,7 +34,9 @@ class SectionMaker {
   }
 
   std::vector<Section> Finish() {
-    DropOrKeepEmpty({});
+    DropEmpty({});
+    if (sections_.empty() && !bare_headings_.empty()) sections_.emplace_back();
+    if (!sections_.empty()) PushBareHeadings();
     return std::move(sections_);
   }
 
@@ -52,32 +54,34 @@ class SectionMaker {
     for (const auto& [level, text] : headings_) {
       if (!text.empty()) texts.push_back(text);
     }
-    DropOrKeepEmpty(texts);
+    DropEmpty(texts);
     sections_.push_back({std::move(texts), {}, 0});
     after_colon_ = false;
   }
 
-  // The last section without pieces goes if its headings live on in the next path, else its
-  // heading becomes text below its parent.
-  void DropOrKeepEmpty(const std::vector<std::string>& next) {
-    Section& last = current();
-    if (!last.pieces.empty()) return;
-    const std::vector<std::string>& path = last.path;
+  // The last section goes if it has no pieces. Unless its headings live on in the next path, its
+  // own heading becomes text at the beginning of what follows.
+  void DropEmpty(const std::vector<std::string>& next) {
+    if (!current().pieces.empty()) return;
+    const std::vector<std::string> path = std::move(current().path);
+    sections_.pop_back();
     const bool lives_on =
         path.size() <= next.size() && std::equal(path.begin(), path.end(), next.begin());
-    if (lives_on) {
-      sections_.pop_back();
-      return;
-    }
-    std::string heading = last.path.back();
-    last.path.pop_back();
-    Push(heading, Boundary::kBlock, true);
+    if (!lives_on) bare_headings_.push_back(path.back());
   }
 
   void Push(std::string_view text, Boundary before, bool space) {
-    Piece piece{std::string(text), before, space, false, 0};
-    piece.glued = before == Boundary::kBlock && after_colon_ && !current().pieces.empty();
-    current().pieces.push_back(std::move(piece));
+    const bool glued = !bare_headings_.empty() ||
+                       (before == Boundary::kBlock && after_colon_ && !current().pieces.empty());
+    PushBareHeadings();
+    current().pieces.push_back({std::string(text), before, space, glued, 0});
+  }
+
+  void PushBareHeadings() {
+    for (std::string& heading : bare_headings_) {
+      current().pieces.push_back({std::move(heading), Boundary::kBlock, false, false, 0});
+    }
+    bare_headings_.clear();
   }
 
   void Sentences(std::string_view text, Boundary first) {
@@ -107,6 +111,7 @@ class SectionMaker {
   const std::string& title_;
   std::vector<std::pair<int32_t, std::string>> headings_;  // open ones: level, text
   std::vector<Section> sections_;
+  std::vector<std::string> bare_headings_;  // with nothing below, not yet placed
   bool after_colon_ = false;
 };
 

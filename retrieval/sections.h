@@ -32,7 +32,8 @@ struct Section {
 // "\n\n", "\n", " " or "": what stands before `piece` inside a chunk.
 std::string_view JoinerOf(const Piece& piece);
 
-// In document order, tokens not yet counted. A heading with nothing below it becomes text.
+// In document order, tokens not yet counted. A heading with nothing below it becomes text
+// of the section that follows, or of the last one.
 std::vector<Section> MakeSections(const ParsedDocument& document);
 
 // Parts a piece in two near its middle, at a space if there is one; texts of one character stay

@@ -102,10 +102,13 @@ TEST(Chunker, SmallSiblingsShareAChunk) {
 }
 
 TEST(Chunker, HeadingWithNothingBelowIsKept) {
-  const ParsedDocument document{"D", {Paragraph("text."), Heading(2, "Only a heading")}};
-  const auto chunks = Chunks(document, 64);
-  ASSERT_EQ(chunks.size(), 1u);
-  EXPECT_EQ(chunks[0].text, "text.\n\nOnly a heading");
+  using Texts = std::vector<ChunkText>;
+  EXPECT_EQ(Chunks({"D", {Paragraph("text."), Heading(2, "Only a heading")}}, 64),
+            (Texts{{"D", "text.\n\nOnly a heading"}}));
+  EXPECT_EQ(Chunks({"D", {Heading(2, "Empty"), Heading(2, "Full"), Paragraph("text.")}}, 64),
+            (Texts{{"D > Full", "Empty\n\ntext."}}));
+  EXPECT_EQ(Chunks({"D", {Heading(1, "D")}}, 64).size(), 0u) << "the title stands in the title";
+  EXPECT_EQ(Chunks({"D", {Heading(1, "A"), Heading(1, "B")}}, 64), (Texts{{"D", "A\n\nB"}}));
 }
 
 TEST(Chunker, PartsAtParagraphsThenSentencesAndEvenly) {
