@@ -18,8 +18,7 @@ struct CpuOptions {
   // kAuto = the best this machine has, or what the environment variable KVASIR_ISA
   // (scalar|avx2|avx512) forces.
   Isa isa = Isa::kAuto;
-  // Multiplication of prefill's matrix products: kF32 or kBF16 (AVX-512 only; half the time,
-  // inputs rounded to 8 bits of mantissa). Decode always multiplies in fp32.
+  // Precision of matrix products. kF32 is the only one so far; kBF16 gives kUnimplemented.
   DType matmul = DType::kF32;
 };
 
