@@ -3,15 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <limits>
-#include <mutex>
 #include <numeric>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "kernels/core/reference_backend.h"
@@ -121,6 +121,42 @@ std::unique_ptr<Engine> MakeEngine(const Loaded& loaded, const EngineOptions& op
   auto engine = Engine::Create(loaded.model, loaded.backend, options);
   EXPECT_TRUE(engine.ok()) << engine.status().ToString();
   return std::move(engine).value();
+}
+
+const Loaded& Tiny() {
+  // With tied embeddings a random model only repeats its last token.
+  static const Loaded* loaded = new Loaded(LoadTiny(BestCpu(), {.tied = false}));
+  return *loaded;
+}
+
+std::unique_ptr<Engine> TinyEngine(int32_t blocks, EngineOptions options) {
+  options.pool_bytes = kTinyBlockBytes * static_cast<size_t>(blocks);
+  return MakeEngine(Tiny(), options);
+}
+
+void WaitUntil(const std::function<bool()>& condition) {
+  for (int i = 0; i < 20000 && !condition(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(condition());
+}
+
+void Gate::Pass() {
+  std::unique_lock lock(mutex);
+  reached = true;
+  changed.notify_all();
+  changed.wait(lock, [this] { return open; });
+}
+
+void Gate::WaitReached() {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [this] { return reached; });
+}
+
+void Gate::Open() {
+  const std::lock_guard lock(mutex);
+  open = true;
+  changed.notify_all();
 }
 
 std::vector<Answer> RunAll(Engine& engine, std::vector<Request> requests, bool want_logits) {

@@ -2,9 +2,11 @@
 // end.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,25 @@ std::string ModelPath(const std::string& file);
 // An engine with an fp32 pool that is poisoned with NaN wherever nothing has been written.
 EngineOptions ExactOptions(size_t pool_bytes = size_t{8} << 20);
 std::unique_ptr<Engine> MakeEngine(const Loaded& loaded, const EngineOptions& options);
+
+// ---- one tiny llama, shared by a process, and engines over it
+const Loaded& Tiny();
+// One block of it: 3 layers x 2 (K, V) x 2 heads x 16 dims x 16 tokens x 4 bytes.
+inline constexpr size_t kTinyBlockBytes = size_t{3} * 2 * 2 * 16 * 16 * 4;
+std::unique_ptr<Engine> TinyEngine(int32_t blocks = 256, EngineOptions options = ExactOptions());
+
+// Fails the test if it takes more than 20 s.
+void WaitUntil(const std::function<bool()>& condition);
+
+// Holds the engine's thread inside a callback.
+struct Gate {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool reached = false, open = false;
+  void Pass();
+  void WaitReached();
+  void Open();
+};
 
 // Everything a request said.
 struct Answer {
