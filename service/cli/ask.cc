@@ -75,6 +75,11 @@ std::string HitsText(const AskAnswer& answer) {
   return text;
 }
 
+// "exact", or mode and policy where they differ.
+std::string ModeText(const AskAnswer& answer) {
+  return answer.mode == answer.policy ? answer.mode : answer.mode + " " + answer.policy;
+}
+
 void PrintAnswer(const AskAnswer& answer) {
   std::printf("%s\n\n", answer.answer.c_str());
   for (const DocumentReport& document : answer.documents) {
@@ -102,8 +107,8 @@ void PrintTable(const std::vector<std::vector<AskAnswer>>& questions) {
     for (size_t i = 0; i < answers.size(); ++i) {
       const AskAnswer& answer = answers[i];
       const double first = answers[0].ttft.total_ms;
-      rows.push_back({i == 0 ? answer.question : "", answer.mode + " " + answer.policy,
-                      answer.answer, i == 0 ? SourcesText(answer) : "", HitsText(answer),
+      rows.push_back({i == 0 ? answer.question : "", ModeText(answer), answer.answer,
+                      i == 0 ? SourcesText(answer) : "", HitsText(answer),
                       std::to_string(answer.account.prefix + answer.account.fused),
                       std::to_string(answer.account.recomputed),
                       std::to_string(answer.account.computed), Fixed(answer.ttft.total_ms, 1),
