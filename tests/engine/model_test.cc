@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <random>
 #include <set>
 
 #include "engine/model/digest.h"
@@ -332,6 +333,29 @@ TEST_F(ModelTest, TruncatedAnywhereIsRefused) {
   for (size_t length = 0; length < whole.size(); length += 1 + whole.size() / 499) {
     EXPECT_FALSE(LoadStatus(whole.substr(0, length)).ok()) << length;
   }
+}
+
+// Damage in the numbers of the metadata: an error or a model that runs, never an abort.
+TEST_F(ModelTest, RandomDamageNeverAborts) {
+  TinyModelOptions options;
+  options.layers = 1;
+  options.architecture = Architecture::kGemma3;
+  const std::string whole = test::TinyModelBytes(options);
+  const size_t numbers = whole.find("tokenizer.ggml.model");
+  const size_t table = whole.find("token_embd.weight");
+  std::mt19937 random(13);
+  int loaded = 0;
+  for (int round = 0; round < 600; ++round) {
+    std::string bytes = whole;
+    const size_t at = round % 2 == 0 ? random() % numbers : table + random() % 800;
+    bytes[at] = static_cast<char>(random() % 3 == 0 ? bytes[at] ^ 1 : random());
+    const auto model = LoadBytes(bytes, *backend_);
+    if (!model.ok()) continue;
+    ++loaded;
+    EXPECT_GT((*model)->config.head_dim, 0);
+    EXPECT_EQ((*model)->layers.size(), 1U);
+  }
+  EXPECT_GT(loaded, 0);
 }
 
 }  // namespace
