@@ -127,6 +127,18 @@ Result<std::unique_ptr<ChunkStore>> ChunkStore::Open(std::shared_ptr<Database> d
   return store;
 }
 
+ChunkStore::~ChunkStore() {
+  database_->StopCollecting();
+  background_.reset();
+  database_->AllowCollecting();
+}
+
+void ChunkStore::CountRemoved(uint64_t bytes) {
+  if (removed_bytes_.fetch_add(bytes) + bytes < kGarbageTrigger) return;
+  removed_bytes_ = 0;
+  background_->Post([this] { (void)database_->CollectGarbage(); });  // what fails is tried again
+}
+
 Status ChunkStore::SweepIntents() {
   const Database::Rocks& rocks = database_->rocks();
   const std::string prefix(1, meta_domain::kIntent);
@@ -177,13 +189,19 @@ Status ChunkStore::Publish(std::span<const PreparedChunk> prepared) {
   const Database::Rocks& rocks = database_->rocks();
   const std::lock_guard<std::mutex> lock(write_mutex_);
   rocksdb::WriteBatch batch;
+  uint64_t replaced = 0;
   for (const PreparedChunk& chunk : prepared) {
     const auto old = ReadRecord(chunk.key);
-    if (old.ok() && old->has_value()) DeletePayload(rocks, chunk.key, &**old, batch);
+    if (old.ok() && old->has_value()) {
+      DeletePayload(rocks, chunk.key, &**old, batch);
+      replaced += (*old)->bytes();
+    }
     batch.Put(rocks.meta, MetaKey(meta_domain::kChunk, chunk.key), chunk.record);
     batch.Delete(rocks.meta, chunk.intent_key);
   }
-  return WriteSynced(rocks, batch, "cannot publish chunks");
+  KVASIR_RETURN_IF_ERROR(WriteSynced(rocks, batch, "cannot publish chunks"));
+  CountRemoved(replaced);
+  return Status::Ok();
 }
 
 Status ChunkStore::Abandon(const PreparedChunk& prepared) {
@@ -302,6 +320,7 @@ Result<bool> ChunkStore::Remove(const ChunkKey& key) {
   batch.Delete(rocks.meta, MetaKey(meta_domain::kChunk, key));
   DeletePayload(rocks, key, damaged ? nullptr : &**record, batch);
   KVASIR_RETURN_IF_ERROR(WriteSynced(rocks, batch, "cannot delete chunk " + key.Id()));
+  CountRemoved(damaged ? 0 : (*record)->bytes());
   return true;
 }
 

@@ -6,6 +6,8 @@
 // whose groups are swept at the next open, and never a visible key. Every load compares token ids
 // and checks XXH3 of every byte before anyone sees it. A damaged chunk is quarantined: its meta
 // record is moved aside, its groups deleted, and the load reports a typed miss.
+// Removed payloads are garbage until a background thread collects it (Database::CollectGarbage),
+// whenever kGarbageTrigger bytes more have been removed.
 // Thread-safe; calls block on the disk. No lock is held across reads.
 #pragma once
 
@@ -23,6 +25,7 @@
 #include "cache/chunk_key.h"
 #include "cache/database.h"
 #include "cache/kv_codec.h"
+#include "cache/worker_pool.h"
 #include "kernels/core/status.h"
 
 namespace kvasir {
@@ -69,6 +72,8 @@ class ChunkStore {
  public:
   // Sweeps what crashes left behind.
   static Result<std::unique_ptr<ChunkStore>> Open(std::shared_ptr<Database> database);
+  ~ChunkStore();
+  static constexpr uint64_t kGarbageTrigger = uint64_t{256} << 20;
 
   // Prepare and Publish in one. On failure no key is visible (an older chunk of this key stays).
   Status Store(const ChunkKey& key, std::span<const int32_t> token_ids, const EncodedChunk& chunk);
@@ -104,6 +109,7 @@ class ChunkStore {
   Result<std::optional<ChunkRecord>> ReadRecord(const ChunkKey& key) const;
   LoadedChunk LoadGroups(const ChunkKey& key, const ChunkRecord& record) const;
   bool SetAside(const ChunkKey& key, std::optional<uint64_t> generation, const Status& reason);
+  void CountRemoved(uint64_t bytes);
   bool HasOtherFingerprint(const ChunkKey& key) const;
   Status ScanRecords(std::optional<std::string_view> name_space,
                      const std::function<bool(const ChunkKey&, std::string_view)>& visit) const;
@@ -113,6 +119,8 @@ class ChunkStore {
   std::atomic<uint64_t> next_generation_;
   std::atomic<uint64_t> quarantined_{0};
   uint64_t swept_at_open_ = 0;
+  std::atomic<uint64_t> removed_bytes_{0};  // since garbage was last collected
+  std::unique_ptr<WorkerPool> background_ = std::make_unique<WorkerPool>(1);
 };
 
 }  // namespace kvasir

@@ -62,9 +62,9 @@ rocksdb::ColumnFamilyOptions PayloadFamily(const DatabaseOptions& options,
   family.min_blob_size = kMinBlobBytes;
   family.blob_file_size = options.blob_file_bytes;
   family.blob_compression_type = rocksdb::kNoCompression;
-  family.enable_blob_garbage_collection = true;
-  family.blob_garbage_collection_age_cutoff = 0.5;
-  family.blob_garbage_collection_force_threshold = 0.5;
+  // Not during compactions: tables here are tiny beside their blobs, so that every compaction spans
+  // the whole store and would rewrite all old payloads. CollectGarbage does it when it pays.
+  family.enable_blob_garbage_collection = false;
   return family;
 }
 
@@ -235,6 +235,40 @@ Status Database::Flush() {
       rocks_->db->Flush(rocksdb::FlushOptions(), {rocks_->meta, rocks_->kv, rocks_->stats}),
       "cannot flush data folder " + rocks_->path);
 }
+
+uint64_t Database::GarbageBytes() const {
+  uint64_t garbage = 0;
+  rocks_->db->GetIntProperty(rocks_->kv, rocksdb::DB::Properties::kLiveBlobFileGarbageSize,
+                             &garbage);
+  return garbage;
+}
+
+Result<bool> Database::CollectGarbage(double min_share) {
+  if (rocks_->read_only) return false;
+  // Without moving payloads first: this finds out what is garbage, and drops files of nothing else.
+  rocksdb::CompactRangeOptions options;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  const auto compact = [&] {
+    const rocksdb::Status status = rocks_->db->CompactRange(options, rocks_->kv, nullptr, nullptr);
+    // Stopped, or paused by a close: it can be done another time.
+    return status.IsIncomplete() ? Status::Ok() : FromRocks(status, "cannot collect garbage");
+  };
+  KVASIR_RETURN_IF_ERROR(compact());
+  uint64_t live = 0;
+  rocks_->db->GetIntProperty(rocks_->kv, rocksdb::DB::Properties::kLiveBlobFileSize, &live);
+  const uint64_t garbage = GarbageBytes();
+  if (garbage == 0 || static_cast<double>(garbage) < min_share * static_cast<double>(live)) {
+    return false;
+  }
+  options.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+  options.blob_garbage_collection_age_cutoff = 1.0;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+  KVASIR_RETURN_IF_ERROR(compact());
+  return true;
+}
+
+void Database::StopCollecting() { rocks_->db->DisableManualCompaction(); }
+void Database::AllowCollecting() { rocks_->db->EnableManualCompaction(); }
 
 DatabaseSize Database::Size() const {
   DatabaseSize size;

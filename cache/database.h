@@ -66,6 +66,16 @@ class Database {
   // Writes memory tables to files now (a clean close does the same).
   Status Flush();
 
+  // Gives the disk space of removed and replaced payloads back: rewrites the payloads that are
+  // still alive if at least `min_share` of the blob files' bytes are garbage. False = it did not
+  // pay. Takes as long as reading and writing them; reads and writes go on meanwhile.
+  Result<bool> CollectGarbage(double min_share = 0.5);
+  // Garbage that the last compaction found, bytes.
+  uint64_t GarbageBytes() const;
+  // Ends a CollectGarbage under way, for closing; none works until as many AllowCollecting.
+  void StopCollecting();
+  void AllowCollecting();
+
   // A durable view of `meta` under its own key space: views with different prefixes never see each
   // other, whatever the bytes in prefix and keys. Keeps the database open. See
   // kernels/core/ordered_store.h.

@@ -22,9 +22,9 @@ class WorkerPool {
   // Calls body(0) .. body(count - 1), each once, on the caller's thread and idle workers; returns
   // when all are done.
   void ForEach(size_t count, const std::function<void(size_t)>& body);
+  void Post(std::function<void()> job);
 
  private:
-  void Post(std::function<void()> job);
   void Run();
 
   std::mutex mutex_;

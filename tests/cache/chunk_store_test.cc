@@ -159,6 +159,30 @@ TEST(ChunkStore, ReplacingAndRemovingLeaveNoPayload) {
   EXPECT_EQ(store->Load(chunk.key, chunk.ids).outcome, LoadOutcome::kMissing);
 }
 
+TEST(ChunkStore, RemovedPayloadsGiveTheirDiskSpaceBack) {
+  TempFolder folder;
+  const auto database = OpenDatabase(folder.Sub("db"));
+  const auto store = OpenStore(database);
+  uint64_t stored = 0;
+  for (uint32_t seed = 0; seed < 8; ++seed) {
+    const TestChunk chunk = LargeChunk(seed);
+    ASSERT_STATUS_OK(store->Store(chunk.key, chunk.ids, chunk.encoded));
+    stored += chunk.encoded.bytes();
+    if (seed % 4 != 3) continue;
+    ASSERT_STATUS_OK(database->Flush());  // two blob files, both kept alive
+  }
+  EXPECT_FALSE(*database->CollectGarbage());  // nothing to gain
+  for (const uint32_t seed : {0u, 1u, 2u, 4u, 5u, 6u}) {
+    ASSERT_TRUE(*store->Remove(LargeChunk(seed).key));
+  }
+  EXPECT_TRUE(*database->CollectGarbage());
+  EXPECT_LT(database->Size().disk_bytes, stored / 2);
+  for (const uint32_t seed : {3u, 7u}) {
+    const TestChunk chunk = LargeChunk(seed);
+    EXPECT_TRUE(SameBytes(store->Load(chunk.key, chunk.ids).chunk, chunk.encoded));
+  }
+}
+
 TEST(ChunkStore, AFailedStoreLeavesNoKey) {
   TempFolder folder;
   auto file_system = std::make_shared<FillableFileSystem>();
