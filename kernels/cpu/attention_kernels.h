@@ -188,19 +188,19 @@ inline void AddValues(const KvTile& tile, const AttentionPiece& piece, const Key
   }
 }
 
-// The last, narrower columns: 1 .. kTileVectors - 1 vectors.
+// All dimensions: register tiles of kColumns vectors while they fit, then narrower ones.
 template <typename Pairs, int kCount, int kColumns, bool kFetchNext>
-inline void AddLastValues(const KvTile& tile, const AttentionPiece& piece, const KeyRange& keys,
-                          int64_t column, const float (*weights)[kPieceKeys], const float* factors,
-                          float* acc) {
-  if constexpr (kColumns > 0) {
-    if (tile.v_width - column == kColumns * Simd::kWidth) {
-      AddValues<Pairs, kCount, kColumns, kFetchNext>(tile, piece, keys, column, weights, factors,
-                                                     acc);
-    } else {
-      AddLastValues<Pairs, kCount, kColumns - 1, kFetchNext>(tile, piece, keys, column, weights,
-                                                             factors, acc);
-    }
+inline void AddColumns(const KvTile& tile, const AttentionPiece& piece, const KeyRange& keys,
+                       int64_t column, const float (*weights)[kPieceKeys], const float* factors,
+                       float* acc) {
+  constexpr int64_t kWidth = kColumns * Simd::kWidth;
+  for (; column + kWidth <= tile.v_width; column += kWidth) {
+    AddValues<Pairs, kCount, kColumns, kFetchNext>(tile, piece, keys, column, weights, factors,
+                                                   acc);
+  }
+  if constexpr (kColumns > 1) {
+    AddColumns<Pairs, kCount, kColumns / 2, kFetchNext>(tile, piece, keys, column, weights, factors,
+                                                        acc);
   }
 }
 
@@ -227,21 +227,22 @@ void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const floa
   }
   float factors[kCount];
   SoftmaxStep<kCount>(ranges, scores, state.max, state.sum, factors);
-  int64_t column = 0;
-  for (; column + kTileVectors * Simd::kWidth <= tile.v_width;
-       column += kTileVectors * Simd::kWidth) {
-    AddValues<Pairs, kCount, kTileVectors, kFetchNext>(tile, piece, keys, column, scores, factors,
-                                                       state.acc);
-  }
-  AddLastValues<Pairs, kCount, kTileVectors - 1, kFetchNext>(tile, piece, keys, column, scores,
-                                                             factors, state.acc);
+  AddColumns<Pairs, kCount, kTileVectors, kFetchNext>(tile, piece, keys, 0, scores, factors,
+                                                      state.acc);
 }
 
-// Full register tiles, then one of n % kTileLanes lanes.
+// Fewer lanes than a register tile. fp32 pools are for gates and tests: there they go one by one,
+// which spares many instances.
 template <typename Pairs, int kCount>
 void AddPieceTail(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
                   const KeyRange* ranges, const LaneState& state) {
-  if constexpr (kCount > 0) {
+  if constexpr (Pairs::kPairScale == 1 && kCount > 1) {
+    for (int i = 0; i < n; ++i) {
+      AddPieceToLanes<Pairs, 1, true>(
+          tile, piece, q + i * tile.v_width, ranges + i,
+          {state.max + i, state.sum + i * kTileSlots, state.acc + i * int64_t{tile.v_width}});
+    }
+  } else if constexpr (kCount > 0) {
     if (n == kCount) {
       AddPieceToLanes<Pairs, kCount, true>(tile, piece, q, ranges, state);
     } else {
