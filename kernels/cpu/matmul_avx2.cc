@@ -85,25 +85,13 @@ constexpr int kTilePanels = 1;
 constexpr int kDirectPanels = 2;
 constexpr int kDirectRows = 4;
 
-template <class Decoder>
-void OnePanel(const PackedView& w, int64_t panel, const float* x, int64_t stride, int rows,
-              float* c, int64_t c_stride) {
-  if (rows == 1) return RunDirect<Vector, Decoder, 1, 1>(w, panel, x, stride, rows, c, c_stride);
-  if (rows == 2) return RunDirect<Vector, Decoder, 1, 2>(w, panel, x, stride, rows, c, c_stride);
-  RunDirect<Vector, Decoder, 1, 4>(w, panel, x, stride, rows, c, c_stride);
-}
-
 void Direct(const PackedView& w, int64_t first_panel, int panels, const float* x, int64_t stride,
             int rows, float* c) {
-  const int64_t c_stride = 16 * panels;
   WithDecoder<Vector>(w.kind, [&]<class Decoder>() {
-    int p = 0;
-    for (; rows == 1 && p + 2 <= panels; p += 2) {
-      RunDirect<Vector, Decoder, 2, 1>(w, first_panel + p, x, stride, 1, c + 16 * p, c_stride);
-    }
-    for (; p < panels; ++p) {
-      OnePanel<Decoder>(w, first_panel + p, x, stride, rows, c + 16 * p, c_stride);
-    }
+    const auto run = [&](auto kernel) { kernel(w, first_panel, panels, x, stride, rows, c); };
+    if (rows == 1) return run(RunDirect<Vector, Decoder, 2, 1>);
+    if (rows == 2) return run(RunDirect<Vector, Decoder, 1, 2>);
+    run(RunDirect<Vector, Decoder, 1, 4>);
   });
 }
 

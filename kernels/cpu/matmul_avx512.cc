@@ -61,43 +61,16 @@ constexpr int kTilePanels = 2;
 constexpr int kDirectPanels = 4;
 constexpr int kDirectRows = 8;
 
-// Panels side by side give each core enough independent sums to hide the latency of an addition:
-// 4 x 1 to 4 rows, 2 x 6 or 8 rows.
-template <class Decoder, int P>
-void DirectRows(const PackedView& w, int64_t panel, const float* x, int64_t stride, int rows,
-                float* c, int64_t c_stride) {
-  if (rows == 1) return RunDirect<Vector, Decoder, P, 1>(w, panel, x, stride, rows, c, c_stride);
-  if (rows == 2) return RunDirect<Vector, Decoder, P, 2>(w, panel, x, stride, rows, c, c_stride);
-  RunDirect<Vector, Decoder, P, 4>(w, panel, x, stride, rows, c, c_stride);
-}
-
-template <class Decoder, int P>
-void DirectManyRows(const PackedView& w, int64_t panel, const float* x, int64_t stride, int rows,
-                    float* c, int64_t c_stride) {
-  if (rows <= 6) return RunDirect<Vector, Decoder, P, 6>(w, panel, x, stride, rows, c, c_stride);
-  RunDirect<Vector, Decoder, P, 8>(w, panel, x, stride, rows, c, c_stride);
-}
-
+// Panels side by side give each core enough independent sums to hide the latency of an addition.
 void Direct(const PackedView& w, int64_t first_panel, int panels, const float* x, int64_t stride,
             int rows, float* c) {
-  const int64_t c_stride = 16 * panels;
   WithDecoder<Vector>(w.kind, [&]<class Decoder>() {
-    int p = 0;
-    if (rows <= 4) {
-      for (; p + 4 <= panels; p += 4) {
-        DirectRows<Decoder, 4>(w, first_panel + p, x, stride, rows, c + 16 * p, c_stride);
-      }
-      for (; p < panels; ++p) {
-        DirectRows<Decoder, 1>(w, first_panel + p, x, stride, rows, c + 16 * p, c_stride);
-      }
-      return;
-    }
-    for (; p + 2 <= panels; p += 2) {
-      DirectManyRows<Decoder, 2>(w, first_panel + p, x, stride, rows, c + 16 * p, c_stride);
-    }
-    for (; p < panels; ++p) {
-      DirectManyRows<Decoder, 1>(w, first_panel + p, x, stride, rows, c + 16 * p, c_stride);
-    }
+    const auto run = [&](auto kernel) { kernel(w, first_panel, panels, x, stride, rows, c); };
+    if (rows == 1) return run(RunDirect<Vector, Decoder, 4, 1>);
+    if (rows == 2) return run(RunDirect<Vector, Decoder, 4, 2>);
+    if (rows <= 4) return run(RunDirect<Vector, Decoder, 4, 4>);
+    if (rows <= 6) return run(RunDirect<Vector, Decoder, 2, 6>);
+    run(RunDirect<Vector, Decoder, 2, 8>);
   });
 }
 

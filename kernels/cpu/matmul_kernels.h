@@ -204,18 +204,26 @@ void Finish(const float* c, int64_t c_stride, int rows, int64_t cols, const floa
   }
 }
 
-// Row pointers for a kernel of R rows: missing rows repeat the last one.
+// c [rows][panels * 16] by a kernel of P panels and R rows. Missing rows repeat the last one, and
+// the panels that do not fill a kernel run one by one, each in the place of all P: spilt work at
+// the edges costs less than more kernels would.
 template <class V, class Decoder, int P, int R>
-void RunDirect(const PackedView& w, int64_t panel, const float* x, int64_t stride, int rows,
-               float* c, int64_t c_stride) {
+void RunDirect(const PackedView& w, int64_t first_panel, int panels, const float* x, int64_t stride,
+               int rows, float* c) {
   const float* pointers[R];
   for (int r = 0; r < R; ++r) pointers[r] = x + (r < rows ? r : rows - 1) * stride;
   alignas(64) float sums[R * P * 16];
-  DirectKernel<V, Decoder, P, R>::Run(w.panel(panel), w.panel_bytes, w.inputs, pointers, sums);
-  for (int r = 0; r < rows; ++r) {
-    for (int p = 0; p < P; ++p) {
-      V::Store(c + r * c_stride + 16 * p, V::Load(sums + 16 * (r * P + p)));
+  int done = 0;
+  while (done < panels) {
+    const int count = panels - done >= P ? P : 1;
+    DirectKernel<V, Decoder, P, R>::Run(w.panel(first_panel + done), count == P ? w.panel_bytes : 0,
+                                        w.inputs, pointers, sums);
+    for (int r = 0; r < rows; ++r) {
+      for (int p = 0; p < count; ++p) {
+        V::Store(c + 16 * (r * panels + done + p), V::Load(sums + 16 * (r * P + p)));
+      }
     }
+    done += count;
   }
 }
 
