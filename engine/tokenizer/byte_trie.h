@@ -16,12 +16,13 @@ class ByteTrie {
   // Of equal texts the first id stays; an empty text is ignored.
   void Insert(std::string_view text, int32_t id) {
     if (text.empty()) return;
-    Node* at = nullptr;
-    for (const char byte : text) {
-      const uint64_t parent = at == nullptr ? 0 : at->number;
-      at = &nodes_.Insert(Key(parent, byte), Node{static_cast<uint32_t>(nodes_.size() + 1), -1});
+    uint32_t parent = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto number = static_cast<uint32_t>(nodes_.size() + 1);
+      Node& node = nodes_.Insert(Key(parent, text[i]), Node{number, -1});
+      if (i + 1 == text.size() && node.id < 0) node.id = id;
+      parent = node.number;
     }
-    if (at->id < 0) at->id = id;
     begins_[static_cast<unsigned char>(text[0])] = true;
   }
 

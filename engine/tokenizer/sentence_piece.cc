@@ -167,7 +167,7 @@ void ScoredBpe::MergeWord(std::string_view word, MergeScratch* scratch) const {
   scratch->symbols.clear();
   for (size_t offset = 0; offset < word.size();) {
     const size_t end = offset + Utf8Length(word[offset]);
-    const int32_t id = end == offset + 1 ? ascii_ids_[static_cast<size_t>(word[offset])]
+    const int32_t id = end == offset + 1 ? ascii_ids_[static_cast<unsigned char>(word[offset])]
                                          : tokens_.Find(word.substr(offset, end - offset));
     scratch->symbols.push_back({static_cast<uint32_t>(offset), static_cast<uint32_t>(end), id});
     offset = end;
