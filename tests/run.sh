@@ -43,6 +43,7 @@ fi
 
 say "Architecture checks"
 python3 tests/check_architecture.py
+git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
 
 say "kernels/ and engine/ alone"
 logged engine-only-configure cmake --preset engine-only
@@ -66,7 +67,7 @@ fi
 say "Tests (release)"
 ctest --preset release --output-log build/logs/ctest-release.log --output-junit ctest.xml \
   >build/logs/ctest.out 2>&1 && result=0 || result=$?
-grep -E '(Failed|Timeout|Not Run|\*\*\*)' build/logs/ctest.out || true
+grep -E '[*]{3}(Failed|Timeout|Exception|Not Run)' build/logs/ctest.out || true
 tail -n 12 build/logs/ctest.out
 [ $result -eq 0 ] || { echo "Tests failed; the whole log is build/logs/ctest-release.log" >&2; exit 1; }
 if [ "${CI:-}" = true ] && grep -qE '\*\*\*Skipped' build/logs/ctest.out; then
@@ -87,7 +88,7 @@ if [ $quick -eq 0 ]; then
   KVASIR_MODEL_DIR="$PWD/build/no-models" ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 \
   LSAN_OPTIONS=suppressions="$PWD/tests/lsan.supp" UBSAN_OPTIONS=print_stacktrace=1 \
     ctest --preset asan -LE e2e >build/logs/ctest-asan.out 2>&1 && result=0 || result=$?
-  grep -E '(Failed|Timeout|Not Run)' build/logs/ctest-asan.out || true
+  grep -E '[*]{3}(Failed|Timeout|Exception|Not Run)' build/logs/ctest-asan.out || true
   tail -n 8 build/logs/ctest-asan.out
   [ $result -eq 0 ] || { echo "Sanitized tests failed; see build/logs/ctest-asan.out" >&2; exit 1; }
 fi

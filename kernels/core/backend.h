@@ -88,7 +88,7 @@ struct AttentionArgs {
   const RopeTable* rope = nullptr;  // null = no positions (embedders)
   const StepBatch* batch = nullptr;
   const AttentionPlan* plan = nullptr;  // made by PlanAttention from the same batch
-  TensorView out;                   // [T][H*D]
+  TensorView out;                       // [T][H*D]
 };
 
 class Backend {

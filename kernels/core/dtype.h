@@ -9,9 +9,18 @@ namespace kvasir {
 
 // The quantised types are GGUF's block formats: a row of K elements is K / block_elements blocks.
 enum class DType : uint8_t {
-  kF32, kF16, kBF16, kI8,
-  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0,  // blocks of 32
-  kQ4_K, kQ5_K, kQ6_K,                // super-blocks of 256
+  kF32,
+  kF16,
+  kBF16,
+  kI8,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,  // blocks of 32
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,  // super-blocks of 256
 };
 
 struct DTypeTraits {

@@ -19,8 +19,8 @@ inline constexpr int32_t kBlockTokens = 16;
 
 struct KvLayout {
   int32_t layers = 0;
-  int32_t kv_heads = 0;   // G
-  int32_t head_dim = 0;   // D
+  int32_t kv_heads = 0;        // G
+  int32_t head_dim = 0;        // D
   DType dtype = DType::kBF16;  // of the pool: kF32 (gates, tests) or kBF16
 
   int64_t ValuesPerToken() const { return int64_t{2} * layers * kv_heads * head_dim; }

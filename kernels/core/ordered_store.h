@@ -27,9 +27,9 @@ class OrderedStore {
   virtual Result<std::optional<std::string>> Get(std::string_view key) const = 0;
   virtual Status Write(const WriteOperations& operations) = 0;
   // Visits keys that begin with `prefix`, ascending, over one snapshot, until `visit` says false.
-  virtual Status Scan(std::string_view prefix,
-                      const std::function<bool(std::string_view key, std::string_view value)>&
-                          visit) const = 0;
+  virtual Status Scan(
+      std::string_view prefix,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
 };
 
 }  // namespace kvasir

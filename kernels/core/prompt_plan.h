@@ -46,9 +46,9 @@ struct PromptAccount {
   int64_t recomputed = 0;  // had KV, computed again by the policy
   int64_t computed = 0;    // had no KV
   double ChargedFraction() const {
-    return requested == 0 ? 0.0
-                          : static_cast<double>(recomputed + computed) /
-                                static_cast<double>(requested);
+    return requested == 0
+               ? 0.0
+               : static_cast<double>(recomputed + computed) / static_cast<double>(requested);
   }
 };
 

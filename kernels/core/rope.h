@@ -18,10 +18,10 @@ enum class RopePairing : uint8_t {
 
 struct RopeTable {
   RopePairing pairing = RopePairing::kHalfSplit;
-  int32_t rotary_dims = 0;        // the first rotary_dims of D turn; even; 0 = no RoPE
-  std::vector<double> inv_freq;   // [rotary_dims / 2], scaling already applied
-  float magnitude = 1.0f;         // factor on cos and sin of the *query* side and the key side
-                                  // alike (YaRN); applied once per rotation
+  int32_t rotary_dims = 0;       // the first rotary_dims of D turn; even; 0 = no RoPE
+  std::vector<double> inv_freq;  // [rotary_dims / 2], scaling already applied
+  float magnitude = 1.0f;        // factor on cos and sin of the *query* side and the key side
+                                 // alike (YaRN); applied once per rotation
 
   // theta^(-2j/rotary_dims).
   static RopeTable Plain(RopePairing pairing, int32_t rotary_dims, double theta);

@@ -23,8 +23,8 @@ enum class StatusCode {
   kUnimplemented,       // a known thing that is not supported, by name
   kDataLoss,            // stored or read bytes are corrupt
   kCancelled,
-  kUnavailable,         // try again later; HTTP 503
-  kInternal,            // our own fault; HTTP 500
+  kUnavailable,  // try again later; HTTP 503
+  kInternal,     // our own fault; HTTP 500
 };
 
 std::string_view StatusCodeName(StatusCode code);
@@ -45,7 +45,9 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
-inline Status InvalidArgument(std::string m) { return {StatusCode::kInvalidArgument, std::move(m)}; }
+inline Status InvalidArgument(std::string m) {
+  return {StatusCode::kInvalidArgument, std::move(m)};
+}
 inline Status NotFound(std::string m) { return {StatusCode::kNotFound, std::move(m)}; }
 inline Status FailedPrecondition(std::string m) {
   return {StatusCode::kFailedPrecondition, std::move(m)};
@@ -69,8 +71,8 @@ inline Status Internal(std::string m) { return {StatusCode::kInternal, std::move
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
-  Result(Status status) : state_(std::move(status)) {      // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
+  Result(Status status) : state_(std::move(status)) {  // NOLINT(google-explicit-constructor)
     KVASIR_CHECK(!std::get<Status>(state_).ok());
   }
 
@@ -99,10 +101,10 @@ class [[nodiscard]] Result {
   std::variant<T, Status> state_;
 };
 
-#define KVASIR_RETURN_IF_ERROR(expression)                  \
-  do {                                                      \
-    ::kvasir::Status kvasir_status = (expression);          \
-    if (!kvasir_status.ok()) return kvasir_status;          \
+#define KVASIR_RETURN_IF_ERROR(expression)         \
+  do {                                             \
+    ::kvasir::Status kvasir_status = (expression); \
+    if (!kvasir_status.ok()) return kvasir_status; \
   } while (false)
 
 #define KVASIR_CONCAT_INNER(a, b) a##b

@@ -12,11 +12,11 @@
 namespace kvasir {
 
 struct TensorView {
-  void* data = nullptr;       // in the memory of the backend that made it
+  void* data = nullptr;  // in the memory of the backend that made it
   DType dtype = DType::kF32;
-  int64_t rows = 0;           // product of all axes but the last group, e.g. T
-  int64_t cols = 0;           // elements a row, e.g. E or H*D
-  int64_t row_stride = 0;     // elements from row to row, >= cols
+  int64_t rows = 0;        // product of all axes but the last group, e.g. T
+  int64_t cols = 0;        // elements a row, e.g. E or H*D
+  int64_t row_stride = 0;  // elements from row to row, >= cols
 
   float* f32() const { return static_cast<float*>(data); }
   float* f32_row(int64_t row) const { return f32() + row * row_stride; }
