@@ -11,7 +11,7 @@ build=(g++ cmake ninja-build pkg-config ccache
        librocksdb-dev libfaiss-dev libopenblas0-pthread libopenblas-dev
        libxxhash-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
        libpcre2-dev libutf8proc-dev libxml2-dev libmd4c-dev)
-fetch=(python3-pip unzip ca-certificates curl sqlite3-doc poppler-utils)
+fetch=(python3-pip unzip ca-certificates curl sqlite3-doc)
 tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format python3-venv)
 
 wanted=("${build[@]}" "${fetch[@]}")

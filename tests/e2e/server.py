@@ -30,6 +30,8 @@ class Server:
             match = re.search(r"ready on (http://\S+)", line)
             if match:
                 return match.group(1)
+        self.process.wait()
+        self.process.stdout.close()
         raise AssertionError("the server ended before it was ready:\n" + "".join(self.log))
 
     def _read(self):
