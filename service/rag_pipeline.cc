@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "service/name_space.h"
+
 namespace kvasir {
 namespace {
 
@@ -37,7 +39,8 @@ void CountAsComputed(const SegmentPlan& segment, PromptAccount* account) {
 
 // What Prepare knows so far; gains a field at each step.
 struct RagPipeline::Draft {
-  std::string name_space = kDefaultCollection;
+  std::string salt;
+  std::string name_space;   // of anchor, prefixes and documents given as text
   std::string system_text;  // the default one, "" = the template's own
   bool has_documents = false;
   std::vector<Piece> pieces;
@@ -65,7 +68,7 @@ Status RagPipeline::AddNamed(const DocumentInput& document, Draft* draft) {
                           runtime_.documents().GetChunks(document.id));
   for (const Chunk& chunk : chunks) {
     piece.token_ids = chunk.token_ids;
-    piece.name_space = stored.collection;
+    piece.name_space = SaltedNamespace(stored.collection, draft->salt);
     piece.report = {stored.id, chunk.title, stored.source, "", 0, 0};
     draft->pieces.push_back(piece);
   }
@@ -78,11 +81,12 @@ Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
   search.collection = request.collection;
   search.query = QuestionOf(request);
   search.top_k = request.top_k;
+  search.filter = request.filter;
   KVASIR_ASSIGN_OR_RETURN(const std::vector<SearchHit> hits, retriever->Search(search));
   for (const SearchHit& hit : hits) {
     Piece piece;
     piece.token_ids = hit.chunk.token_ids;
-    piece.name_space = request.collection;
+    piece.name_space = draft->name_space;
     piece.report = {hit.chunk.document_id, hit.chunk.title, hit.source, "", 0, hit.score};
     draft->pieces.push_back(std::move(piece));
   }
@@ -90,6 +94,9 @@ Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
 }
 
 Status RagPipeline::CollectPieces(const RagRequest& request, Draft* draft) {
+  draft->salt = request.cache_salt;
+  draft->name_space = SaltedNamespace(
+      request.collection.empty() ? kDefaultCollection : request.collection, draft->salt);
   if (!request.collection.empty()) {
     KVASIR_ASSIGN_OR_RETURN(const Collection collection,
                             runtime_.documents().GetCollection(request.collection));
@@ -98,7 +105,6 @@ Status RagPipeline::CollectPieces(const RagRequest& request, Draft* draft) {
                                 "' was made with another model: load that model, or ingest the "
                                 "documents into another collection");
     }
-    draft->name_space = request.collection;
     draft->system_text = collection.system_text;
   }
   for (const DocumentInput& document : request.documents) {

@@ -9,6 +9,7 @@
 #include "cache/fusion_policy.h"
 #include "engine/tokenizer/chat_template.h"
 #include "kernels/core/prompt_plan.h"
+#include "retrieval/retriever.h"
 
 namespace kvasir {
 
@@ -36,7 +37,9 @@ struct RagRequest {
   std::vector<DocumentInput> documents;  // in this order in the prompt
   std::string collection;                // retrieve from it; "" = no retrieval
   int32_t top_k = 8;
+  SearchFilter filter;  // of the retrieval
   CacheOptions cache;
+  std::string cache_salt;  // KV is shared only among requests of the same salt
 };
 
 // What happened to one document (or retrieved chunk) of a request.

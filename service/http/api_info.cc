@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "service/http/api.h"
+#include "service/name_space.h"
 
 namespace kvasir {
 namespace {
@@ -134,7 +135,7 @@ std::string StatsBody(ServiceContext& service) {
   json::array top;
   for (const ChunkUsage& usage : snapshot.top_chunks) {
     top.push_back({{"chunk", usage.key.Id()},
-                   {"collection", usage.key.name_space},
+                   {"collection", CollectionOfNamespace(usage.key.name_space)},
                    {"hits", usage.hits},
                    {"tokens", usage.tokens},
                    {"last_hit", usage.last_hit_unix_s}});

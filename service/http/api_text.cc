@@ -5,6 +5,7 @@
 
 #include "service/http/api.h"
 #include "service/http/bounds.h"
+#include "service/http/document_fields.h"
 #include "service/http/field_reader.h"
 
 namespace kvasir {
@@ -32,6 +33,7 @@ HttpReply Search(ServiceContext& service, const HttpRequest& request) {
   fields.Text("collection", &search.collection);
   fields.Integer("top_k", &top_k);
   fields.Number("min_score", &min_score);
+  ReadFilters(fields, &search.filter);
   if (top_k < 1) fields.Fail("top_k", "must be at least 1");
   if (auto error = fields.Finish()) return ErrorReply(*error);
   search.top_k = static_cast<int32_t>(top_k);

@@ -32,6 +32,8 @@ inline constexpr Bound kBounds[] = {
 
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr size_t kMaxStopBytes = 256;
+inline constexpr size_t kMaxSaltBytes = 256;
+inline constexpr size_t kMaxFilters = 64;
 inline constexpr size_t kMaxLogitBias = 1024;
 inline constexpr size_t kMaxMessages = 4096;
 inline constexpr size_t kMaxEmbeddingInputs = 2048;

@@ -1,5 +1,7 @@
 #include "service/http/document_fields.h"
 
+#include "service/http/bounds.h"
+
 namespace kvasir {
 namespace {
 
@@ -74,7 +76,38 @@ void ReadCacheOptions(FieldReader& fields, CacheOptions* cache) {
   }
 }
 
+void ReadSalt(FieldReader& fields, std::string* salt) {
+  if (!fields.Text("cache_salt", salt)) return;
+  if (salt->empty() || salt->size() > kMaxSaltBytes) {
+    fields.Fail("cache_salt", "must be a string of 1 to 256 bytes");
+  }
+}
+
 }  // namespace
+
+void ReadFilters(FieldReader& fields, SearchFilter* filter) {
+  const json::value* value = fields.Value("filters");
+  if (value == nullptr) return;
+  if (!value->is_object()) {
+    return fields.Fail("filters", "must be an object of strings", "invalid_type");
+  }
+  if (value->get_object().size() > kMaxFilters) {
+    return fields.Fail("filters", "holds more than 64 conditions");
+  }
+  for (const auto& member : value->get_object()) {
+    const std::string name(member.key().data(), member.key().size());
+    if (!member.value().is_string()) {
+      return fields.Fail("filters",
+                         "must hold strings only, to be equal to the document's metadata",
+                         "invalid_type");
+    }
+    if (name == "document_id") {
+      filter->document_ids.push_back(TextOf(member.value()));
+    } else {
+      filter->metadata[name] = TextOf(member.value());
+    }
+  }
+}
 
 std::string ReadDocument(const json::value& value, DocumentInput* document) {
   if (value.is_string()) {
@@ -121,7 +154,11 @@ void ReadDocumentFields(FieldReader& fields, size_t max_documents, RagRequest* r
   if (!rag->collection.empty() && rag->top_k == 0) {
     fields.Fail("top_k", "must be at least 1 when 'collection' is given");
   }
-  fields.Refuse({"filters", "cache_salt"});
+  ReadFilters(fields, &rag->filter);
+  if (!rag->filter.empty() && (rag->collection.empty() || !rag->documents.empty())) {
+    fields.Fail("filters", "goes with 'collection', and not with 'documents'");
+  }
+  ReadSalt(fields, &rag->cache_salt);
   ReadCacheOptions(fields, &rag->cache);
 }
 

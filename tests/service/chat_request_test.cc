@@ -23,7 +23,7 @@ TEST(ChatRequest, ReadsEveryField) {
           "documents":["plain",{"id":"kb1"},{"id":"k2","text":"t","title":"T"},{"text":"u"},
                        {"id":"x","data":{"snippet":"s","title":"ST"}}],
           "top_k":4,"user":"u","metadata":{},"store":false,"tools":[],"tool_choice":"none",
-          "response_format":{"type":"text"},
+          "response_format":{"type":"text"},"cache_salt":"tenant",
           "chunk_cache":{"mode":"fused","policy":"link(8)","on_missing":"error","store":false,
                          "explain":true}})json",
       {});
@@ -50,6 +50,15 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_FALSE(request->rag.cache.compute_missing);
   EXPECT_FALSE(request->rag.cache.store);
   EXPECT_TRUE(request->rag.cache.explain);
+  EXPECT_EQ(request->rag.cache_salt, "tenant");
+}
+
+TEST(ChatRequest, ReadsFilters) {
+  auto request = ParseChatRequest(
+      Body(R"("collection":"c","filters":{"document_id":"d","year":"1999","":"x"})"), {});
+  ASSERT_TRUE(request.ok()) << request.error().message;
+  EXPECT_EQ(request->rag.filter.document_ids, std::vector<std::string>{"d"});
+  EXPECT_EQ(request->rag.filter.metadata, (Metadata{{"year", "1999"}, {"", "x"}}));
 }
 
 struct BadCase {
@@ -101,7 +110,13 @@ TEST(ChatRequest, BadValuesNameTheField) {
       {R"("top_logprobs":21,"logprobs":true)", "top_logprobs", "invalid_value"},
       {R"("tools":[{"type":"function"}])", "tools", "unsupported_parameter"},
       {R"("response_format":{"type":"json_object"})", "response_format", "unsupported_parameter"},
-      {R"("cache_salt":"x")", "cache_salt", "unsupported_parameter"},
+      {R"("cache_salt":"")", "cache_salt", "invalid_value"},
+      {R"("cache_salt":7)", "cache_salt", "invalid_type"},
+      {R"("filters":{"a":"b"})", "filters", "invalid_value"},
+      {R"("collection":"c","documents":["x"],"filters":{"a":"b"})", "filters", "invalid_value"},
+      {R"("collection":"c","filters":[])", "filters", "invalid_type"},
+      {R"("collection":"c","filters":{"year":1999})", "filters", "invalid_type"},
+      {R"("collection":"c","filters":{"year":{"$gt":"1"}})", "filters", "invalid_type"},
       {R"("temprature":1)", "temprature", "unsupported_parameter"},
       {R"("documents":"x")", "documents", "invalid_type"},
       {R"("documents":[{}])", "documents[0]", "invalid_value"},
@@ -137,6 +152,11 @@ TEST(ChatRequest, TooManyDocumentsAndTooDeepAreRefused) {
   limits.documents = 2;
   EXPECT_FALSE(ParseChatRequest(Body(R"("documents":["a","b","c"])"), limits).ok());
   EXPECT_TRUE(ParseChatRequest(Body(R"("documents":["a","b"])"), limits).ok());
+  EXPECT_FALSE(ParseChatRequest(Body("\"cache_salt\":\"" + std::string(257, 's') + '"'), {}).ok());
+  EXPECT_TRUE(ParseChatRequest(Body("\"cache_salt\":\"" + std::string(256, 's') + '"'), {}).ok());
+  std::string filters = "\"collection\":\"c\",\"filters\":{\"0\":\"\"";
+  for (int i = 1; i < 65; ++i) filters += ",\"" + std::to_string(i) + "\":\"\"";
+  EXPECT_EQ(ParseChatRequest(Body(filters + "}"), {}).error().param, "filters");
   const std::string deep = Body("\"metadata\":" + std::string(5000, '[') + std::string(5000, ']'));
   EXPECT_EQ(ParseChatRequest(deep, limits).error().code, "invalid_json");
 }

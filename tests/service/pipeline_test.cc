@@ -7,11 +7,13 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "service/blocking_answer.h"
 #include "service/http/api.h"
 #include "service/http/generation.h"
+#include "service/name_space.h"
 #include "tests/engine/tiny_model.h"
 
 namespace kvasir {
@@ -40,6 +42,16 @@ class LetterEmbedder : public Embedder {
  private:
   std::string identity_ = "letters";
 };
+
+HttpReply Call(ServiceContext& service, const std::string& method, const std::string& target,
+               const std::string& body = "", const std::string& type = "application/json") {
+  HttpRequest request;
+  request.method = method;
+  EXPECT_TRUE(ParseTarget(target, &request));
+  request.body = body;
+  request.content_type = type;
+  return HandleRequest(service, MatchRoute(method, request.path), request);
+}
 
 class PipelineTest : public testing::Test {
  protected:
@@ -188,6 +200,77 @@ TEST_F(PipelineTest, ASystemMessageHasItsOwnAnchor) {
   EXPECT_EQ(StatusesOf(Ask(request)), Statuses(3, "hit_pool"));
 }
 
+TEST_F(PipelineTest, NothingIsSharedAcrossSalts) {
+  for (const CacheMode mode : {CacheMode::kFused, CacheMode::kPrefix}) {
+    RagRequest request = Question(kTexts, mode, mode == CacheMode::kFused ? "concat" : "");
+    const auto reused = [&](const std::string& salt) {
+      request.cache_salt = salt;
+      const PromptAccount account = Ask(request).account;
+      return account.fused + account.prefix;
+    };
+    EXPECT_EQ(reused("one"), 0);
+    EXPECT_GT(reused("one"), 0);
+    EXPECT_EQ(reused("two"), 0);
+    EXPECT_EQ(reused(""), 0);
+    EXPECT_GT(reused("two"), 0);
+    EXPECT_GT(reused(""), 0);
+  }
+}
+
+TEST_F(PipelineTest, IngestedKvIsOfNoSalt) {
+  const std::string file = WriteFile("cats.txt", "cats chase mice in attics");
+  ASSERT_TRUE(service_->ingest.IngestFiles("default", {file}, false, nullptr).failures.empty());
+  RagRequest request = Question({}, CacheMode::kFused, "concat");
+  request.collection = "default";
+  request.cache_salt = "one";
+  EXPECT_EQ(Ask(request).hits, 0);
+  EXPECT_EQ(Ask(request).misses, 0);
+  request.cache_salt = "";
+  EXPECT_EQ(Ask(request).misses, 0);
+}
+
+// A namespace is never that of another pair, and shows its collection but not its salt.
+TEST(Namespace, PairsDoNotCollide) {
+  const std::vector<std::string> parts = {"a", "b", "salt", "1.a", "a.b-c_d"};
+  const std::vector<std::string> salts = {"", "a", ":", "a:a", "1:a:a", "salt:1:a", "\n", "b"};
+  std::set<std::string> seen;
+  for (const std::string& collection : parts) {
+    for (const std::string& salt : salts) {
+      EXPECT_TRUE(seen.insert(SaltedNamespace(collection, salt)).second) << collection << salt;
+      EXPECT_EQ(CollectionOfNamespace(SaltedNamespace(collection, salt)), collection);
+    }
+    EXPECT_EQ(SaltedNamespace(collection, ""), collection);
+  }
+}
+
+TEST_F(PipelineTest, FiltersNarrowTheSearch) {
+  for (const char* body : {R"({"id":"d1","text":"cats nap","metadata":{"year":"1999"}})",
+                           R"({"id":"d2","text":"cats run","metadata":{"year":"2000"}})"}) {
+    ASSERT_EQ(Call(*service_, "POST", "/v1/documents", body).status, 200);
+  }
+  const auto found = [this](const std::string& filters) {
+    const std::string body = R"({"query":"cats","filters":)" + filters + "}";
+    const std::string reply = Call(*service_, "POST", "/v1/search", body).body;
+    return std::string(reply.find("cats nap") == std::string::npos ? "" : "1") +
+           (reply.find("cats run") == std::string::npos ? "" : "2");
+  };
+  EXPECT_EQ(found("{}"), "12");
+  EXPECT_EQ(found(R"({"year":"1999"})"), "1");
+  EXPECT_EQ(found(R"({"document_id":"d2"})"), "2");
+  EXPECT_EQ(found(R"({"document_id":"d2","year":"1999"})"), "");
+  const HttpReply bad =
+      Call(*service_, "POST", "/v1/search", R"({"query":"cats","filters":{"year":1}})");
+  EXPECT_EQ(bad.status, 400);
+  EXPECT_NE(bad.body.find("\"param\":\"filters\""), std::string::npos) << bad.body;
+
+  RagRequest request = Question({}, CacheMode::kFused, "concat");
+  request.collection = "default";
+  request.filter.metadata["year"] = "2000";
+  const CacheReport report = Ask(request);
+  ASSERT_EQ(report.documents.size(), 1u);
+  EXPECT_EQ(report.documents[0].id, "d2");
+}
+
 TEST_F(PipelineTest, OnMissingErrorRefuses) {
   RagRequest request = Question(kTexts, CacheMode::kFused, "concat");
   request.cache.compute_missing = false;
@@ -278,16 +361,6 @@ TEST_F(PipelineTest, ADeletedDocumentIsGone) {
 }
 
 // ---- routes, without sockets
-
-HttpReply Call(ServiceContext& service, const std::string& method, const std::string& target,
-               const std::string& body = "", const std::string& type = "application/json") {
-  HttpRequest request;
-  request.method = method;
-  EXPECT_TRUE(ParseTarget(target, &request));
-  request.body = body;
-  request.content_type = type;
-  return HandleRequest(service, MatchRoute(method, request.path), request);
-}
 
 TEST_F(PipelineTest, DocumentRoutes) {
   HttpReply reply = Call(*service_, "POST", "/v1/documents", R"({"id":"d","text":"cats nap"})");
