@@ -16,10 +16,11 @@ double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-uint64_t FileBytes(const std::string& path) {
-  std::error_code error;
-  const auto bytes = std::filesystem::file_size(path, error);
-  return error ? 0 : bytes;
+Result<IngestInput> ReadInput(const std::string& path) {
+  IngestInput input;
+  input.source = path;
+  KVASIR_ASSIGN_OR_RETURN(input.bytes, ReadFileBytes(path));
+  return input;
 }
 
 std::string NameOf(const IngestInput& input) {
@@ -30,9 +31,19 @@ std::string NameOf(const IngestInput& input) {
 }  // namespace
 
 double IngestProgress::Eta() const {
-  if (bytes_done == 0 || bytes_total == 0) return -1;
-  const double share = static_cast<double>(bytes_done) / static_cast<double>(bytes_total);
-  return seconds * (1 - share) / share;
+  if (counting) return -1;
+  if (tokens_to_compute <= tokens_computed) return documents_done == documents_total ? 0 : -1;
+  const double rate = TokensPerSecond();
+  return rate > 0 ? static_cast<double>(tokens_to_compute - tokens_computed) / rate : -1;
+}
+
+double IngestProgress::Share() const {
+  if (tokens_to_compute > 0) {
+    return std::min(1.0,
+                    static_cast<double>(tokens_computed) / static_cast<double>(tokens_to_compute));
+  }
+  if (documents_total == 0) return 0;
+  return static_cast<double>(documents_done) / static_cast<double>(documents_total);
 }
 
 Result<std::vector<int32_t>> IngestPipeline::AnchorOf(const std::string& system_text) const {
@@ -128,14 +139,12 @@ Status IngestPipeline::PrefillMissing(const std::string& collection,
                        });
 }
 
-Result<IngestOutcome> IngestPipeline::IngestOne(
-    const std::string& collection, const IngestInput& input,
-    const std::function<void(const IngestOutcome&)>& chunk_done) {
-  KVASIR_ASSIGN_OR_RETURN(const Collection stored, OpenCollection(collection));
-  KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> anchor, AnchorOf(stored.system_text));
+Result<IngestOutcome> IngestPipeline::Identify(const std::string& collection,
+                                               const IngestInput& input,
+                                               std::string* digest) const {
   std::string metadata;
   for (const auto& [name, value] : input.metadata) metadata += ContentDigest({name, value});
-  const std::string digest =
+  *digest =
       ContentDigest({input.bytes, input.title, input.source, metadata,
                      std::to_string(static_cast<int>(input.format)),
                      std::to_string(runtime_.config().chunk_tokens), runtime_.model().digest});
@@ -143,18 +152,72 @@ Result<IngestOutcome> IngestPipeline::IngestOne(
   outcome.id = input.id.empty() ? input.source : input.id;
   if (!outcome.id.empty()) {
     KVASIR_ASSIGN_OR_RETURN(outcome.unchanged,
-                            runtime_.documents().IsUnchanged(outcome.id, digest));
+                            runtime_.documents().IsUnchanged(outcome.id, *digest));
   }
   if (outcome.unchanged) {
     KVASIR_ASSIGN_OR_RETURN(const Document document, runtime_.documents().Get(outcome.id));
     outcome.unchanged = document.collection == collection;
     outcome.version = document.version;
   }
+  return outcome;
+}
+
+Result<IngestOutcome> IngestPipeline::IngestOne(
+    const std::string& collection, const IngestInput& input,
+    const std::function<void(const IngestOutcome&)>& chunk_done) {
+  KVASIR_ASSIGN_OR_RETURN(const Collection stored, OpenCollection(collection));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> anchor, AnchorOf(stored.system_text));
+  std::string digest;
+  KVASIR_ASSIGN_OR_RETURN(IngestOutcome outcome, Identify(collection, input, &digest));
   if (!outcome.unchanged) {
     KVASIR_RETURN_IF_ERROR(PutDocument(collection, input, digest, anchor, &outcome));
   }
   KVASIR_RETURN_IF_ERROR(PrefillMissing(collection, anchor, &outcome, chunk_done));
   return outcome;
+}
+
+Result<int64_t> IngestPipeline::TokensToCompute(const std::string& collection,
+                                                const std::string& path,
+                                                const std::vector<int32_t>& anchor) const {
+  KVASIR_ASSIGN_OR_RETURN(const IngestInput input, ReadInput(path));
+  std::string digest, title;
+  KVASIR_ASSIGN_OR_RETURN(const IngestOutcome known, Identify(collection, input, &digest));
+  std::vector<std::vector<int32_t>> chunks;
+  if (known.unchanged) {
+    KVASIR_ASSIGN_OR_RETURN(std::vector<Chunk> stored, runtime_.documents().GetChunks(known.id));
+    for (Chunk& chunk : stored) chunks.push_back(std::move(chunk.token_ids));
+  } else {
+    KVASIR_ASSIGN_OR_RETURN(std::vector<NewChunk> made, ChunksOf(path, input, &title));
+    for (NewChunk& chunk : made) chunks.push_back(std::move(chunk.token_ids));
+  }
+  int64_t tokens = 0;
+  for (const std::vector<int32_t>& ids : chunks) {
+    const bool stored =
+        runtime_.cache().Contains(runtime_.KeyOf(collection, anchor, ids), ids) != std::nullopt;
+    if (!stored) tokens += static_cast<int64_t>(ids.size());
+  }
+  return tokens;
+}
+
+std::vector<int64_t> IngestPipeline::CountFiles(const std::string& collection,
+                                                const std::vector<std::string>& paths,
+                                                const ProgressSink& progress) {
+  std::vector<int64_t> counts(paths.size(), 0);
+  const auto stored = OpenCollection(collection);
+  const auto anchor =
+      stored.ok() ? AnchorOf(stored->system_text) : Result<std::vector<int32_t>>(stored.status());
+  if (!anchor.ok()) return counts;  // the first document says why
+  IngestProgress state;
+  state.counting = true;
+  state.documents_total = paths.size();
+  for (size_t i = 0; i < paths.size(); ++i) {
+    state.current = paths[i];
+    if (progress) progress(state);
+    const Result<int64_t> tokens = TokensToCompute(collection, paths[i], *anchor);
+    counts[i] = tokens.ok() ? *tokens : 0;
+    ++state.documents_done;
+  }
+  return counts;
 }
 
 IngestReport IngestPipeline::IngestFiles(const std::string& collection,
@@ -164,29 +227,26 @@ IngestReport IngestPipeline::IngestFiles(const std::string& collection,
   IngestReport report;
   IngestProgress state;
   state.documents_total = paths.size();
-  for (const std::string& path : paths) state.bytes_total += FileBytes(path);
+  const std::vector<int64_t> counts = CountFiles(collection, paths, progress);
+  for (const int64_t count : counts) state.tokens_to_compute += count;
+  const auto begin_storing = Clock::now();
   auto tell = [&](const IngestOutcome& outcome) {
-    state.seconds = SecondsSince(begin);
+    state.seconds = SecondsSince(begin_storing);
     IngestProgress shown = state;
     shown.tokens_computed += outcome.tokens_computed;
     if (progress) progress(shown);
   };
-  for (const std::string& path : paths) {
-    state.current = path;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    state.current = paths[i];
     tell({});
-    Result<std::string> bytes = ReadFileBytes(path);
-    Result<IngestOutcome> outcome = bytes.status().ok() ? Result<IngestOutcome>(IngestOutcome{})
-                                                        : Result<IngestOutcome>(bytes.status());
-    if (bytes.ok()) {
-      IngestInput input;
-      input.source = path;
-      input.bytes = std::move(*bytes);
-      outcome = IngestOne(collection, input, tell);
-    }
-    state.bytes_done += FileBytes(path);
+    const Result<IngestInput> input = ReadInput(paths[i]);
+    const Result<IngestOutcome> outcome =
+        input.ok() ? IngestOne(collection, *input, tell) : Result<IngestOutcome>(input.status());
     ++state.documents_done;
+    // What was counted and not computed is no work left: a failure, or a chunk that is here twice.
+    state.tokens_to_compute += (outcome.ok() ? outcome->tokens_computed : 0) - counts[i];
     if (!outcome.ok()) {
-      report.failures.push_back({path, outcome.status().message()});
+      report.failures.push_back({paths[i], outcome.status().message()});
       if (strict) break;
       continue;
     }

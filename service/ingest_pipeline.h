@@ -35,17 +35,22 @@ struct IngestOutcome {
   int64_t chunks_computed = 0, tokens_computed = 0;  // KV made now
 };
 
+// First all documents are read and counted, then they are stored; `documents_done` and `seconds`
+// are of the part at work.
 struct IngestProgress {
+  bool counting = false;
   size_t documents_done = 0, documents_total = 0;
-  uint64_t bytes_done = 0, bytes_total = 0;
-  int64_t chunks = 0, tokens = 0, tokens_computed = 0;
+  int64_t chunks = 0, tokens = 0;
+  int64_t tokens_computed = 0, tokens_to_compute = 0;  // done, and all; 0: none, or not known yet
   double seconds = 0;
   std::string current;  // the document at work
 
   double TokensPerSecond() const {
     return seconds > 0 ? static_cast<double>(tokens_computed) / seconds : 0;
   }
-  // Seconds left, from the share of the bytes done; -1 while unknown.
+  // 0 to 1, by tokens, or by documents if there is no token to compute.
+  double Share() const;
+  // Seconds left, from the tokens left and the mean rate so far; -1 while unknown.
   double Eta() const;
 };
 
@@ -91,6 +96,16 @@ class IngestPipeline {
   Result<std::vector<int32_t>> AnchorOf(const std::string& system_text) const;
 
  private:
+  // Id, version and whether the very same document is stored in this collection; its digest.
+  Result<IngestOutcome> Identify(const std::string& collection, const IngestInput& input,
+                                 std::string* digest) const;
+  // Tokens whose KV ingesting a file would compute.
+  Result<int64_t> TokensToCompute(const std::string& collection, const std::string& path,
+                                  const std::vector<int32_t>& anchor) const;
+  // The same for each of the files, 0 for one that cannot be read or taken.
+  std::vector<int64_t> CountFiles(const std::string& collection,
+                                  const std::vector<std::string>& paths,
+                                  const ProgressSink& progress);
   Result<std::vector<NewChunk>> ChunksOf(const std::string& name, const IngestInput& input,
                                          std::string* title) const;
   Status PutDocument(const std::string& collection, const IngestInput& input,

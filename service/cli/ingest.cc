@@ -1,6 +1,9 @@
 // kvasir ingest.
+#include <algorithm>
 #include <boost/json.hpp>
+#include <cmath>
 #include <cstdio>
+#include <filesystem>
 
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
@@ -111,18 +114,31 @@ Status SendFile(const ServerAddress& server, const std::string& collection, cons
   return Status::Ok();
 }
 
+uint64_t FileBytes(const std::string& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : bytes;
+}
+
 IngestReport IngestRemote(const ServerAddress& server, const std::string& collection,
                           const std::vector<std::string>& files, bool strict) {
   const auto begin = std::chrono::steady_clock::now();
   IngestReport report;
   IngestProgress progress;
-  progress.documents_total = progress.bytes_total = files.size();
+  progress.documents_total = files.size();
+  uint64_t bytes_all = 0, bytes_done = 0;
+  for (const std::string& file : files) bytes_all += FileBytes(file);
   ProgressBar bar;
   for (const std::string& file : files) {
     const Status status = SendFile(server, collection, file, &report);
     if (!status.ok()) report.failures.push_back({file, status.message()});
-    progress.bytes_done = ++progress.documents_done;
+    ++progress.documents_done;
+    bytes_done += FileBytes(file);
     progress.tokens_computed = report.tokens_computed;
+    // The server counts tokens as it goes; the rest is estimated by the size of the files.
+    const auto share = static_cast<double>(std::max<uint64_t>(1, bytes_done)) /
+                       static_cast<double>(std::max<uint64_t>(1, bytes_all));
+    progress.tokens_to_compute = std::llround(static_cast<double>(report.tokens_computed) / share);
     progress.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     bar.Show(progress);

@@ -54,11 +54,16 @@ std::string Rule(const std::vector<TableColumn>& columns) {
   return rule + "\n";
 }
 
-std::string Clock(double seconds) {
+std::string Eta(double seconds) {
   if (seconds < 0) return "--:--";
-  const int whole = static_cast<int>(seconds + 0.5);
-  char text[32];
-  std::snprintf(text, sizeof text, "%02d:%02d", whole / 60, whole % 60);
+  const auto whole = static_cast<long>(seconds + 0.5);
+  const long hours = whole / 3600;
+  char text[48];
+  if (hours > 0) {
+    std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", hours, whole / 60 % 60, whole % 60);
+  } else {
+    std::snprintf(text, sizeof text, "%02ld:%02ld", whole / 60, whole % 60);
+  }
   return text;
 }
 
@@ -128,43 +133,59 @@ std::string FormatTable(const std::vector<TableColumn>& columns,
 }
 
 std::string ProgressLine(const IngestProgress& progress, bool bar) {
+  const std::string documents = std::to_string(progress.documents_done) + "/" +
+                                std::to_string(progress.documents_total) + " documents";
+  if (progress.counting) return documents + " read and counted";
   std::string line;
   if (bar) {
-    const double share = progress.bytes_total == 0 ? 0.0
-                                                   : static_cast<double>(progress.bytes_done) /
-                                                         static_cast<double>(progress.bytes_total);
-    const auto filled = static_cast<size_t>(share * 24);
+    const auto filled = static_cast<size_t>(progress.Share() * 24);
     line += '[';
     line.append(filled, '#').append(24 - filled, '.').append("] ");
   }
-  line += std::to_string(progress.documents_done) + "/" + std::to_string(progress.documents_total) +
-          " documents, " + std::to_string(progress.tokens_computed) + " tokens, " +
-          Fixed(progress.TokensPerSecond(), 0) + " tokens/s, ETA " + Clock(progress.Eta());
-  return line;
+  line += documents;
+  line += ", ";
+  line += std::to_string(progress.tokens_computed);
+  if (progress.tokens_to_compute > 0)
+    line.append("/").append(std::to_string(progress.tokens_to_compute));
+  line += " tokens, ";
+  line += Fixed(progress.TokensPerSecond(), 0);
+  line += " tokens/s, ETA ";
+  return line + Eta(progress.Eta());
 }
 
-ProgressBar::ProgressBar() : terminal_(isatty(STDERR_FILENO) == 1) {}
+ProgressBar::ProgressBar()
+    : ProgressBar(
+          isatty(STDERR_FILENO) == 1,
+          [](const std::string& text) {
+            std::fputs(text.c_str(), stderr);
+            std::fflush(stderr);
+          },
+          Clock::now()) {}
 
-void ProgressBar::Show(const IngestProgress& progress) {
-  const auto now = std::chrono::steady_clock::now();
-  const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);
-  if (now - last_ < pause && progress.documents_done != progress.documents_total) return;
-  if (!terminal_ && progress.documents_done == last_documents_ && drawn_ && now - last_ < pause) {
-    return;
-  }
+ProgressBar::ProgressBar(bool terminal, std::function<void(const std::string&)> write,
+                         Clock::time_point now)
+    : terminal_(terminal), write_(std::move(write)), last_(now) {}
+
+void ProgressBar::Show(const IngestProgress& progress, Clock::time_point now) {
+  latest_ = progress;
+  const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000);
+  if (now - last_ < pause) return;
   last_ = now;
-  last_documents_ = progress.documents_done;
-  drawn_ = true;
-  if (terminal_) {
-    std::fprintf(stderr, "\r\033[K%s", ProgressLine(progress, true).c_str());
-  } else {
-    std::fprintf(stderr, "%s\n", ProgressLine(progress, false).c_str());
-  }
-  std::fflush(stderr);
+  Draw();
+}
+
+void ProgressBar::Draw() {
+  std::string line = terminal_ ? "\r\033[K" : "";
+  line += ProgressLine(*latest_, terminal_);
+  if (!terminal_) line += '\n';
+  write_(line);
 }
 
 void ProgressBar::Finish() {
-  if (terminal_ && drawn_) std::fprintf(stderr, "\n");
+  if (!latest_) return;
+  Draw();
+  if (terminal_) write_("\n");
+  latest_.reset();
 }
 
 }  // namespace kvasir

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,19 +33,25 @@ std::string FormatTable(const std::vector<TableColumn>& columns,
 // `text` in lines of at most `width` characters, broken at spaces where there are some.
 std::vector<std::string> WrapText(const std::string& text, int width);
 
-// One line that is redrawn on a terminal; elsewhere a plain line now and then.
+std::string ProgressLine(const IngestProgress& progress, bool bar);
+
+// One line that is redrawn on a terminal; elsewhere a line each ten seconds, and a last one.
 class ProgressBar {
  public:
-  ProgressBar();  // looks whether stderr is a terminal
-  void Show(const IngestProgress& progress);
-  void Finish();
+  using Clock = std::chrono::steady_clock;
+  ProgressBar();  // to stderr; looks whether that is a terminal
+  ProgressBar(bool terminal, std::function<void(const std::string&)> write, Clock::time_point now);
+
+  void Show(const IngestProgress& progress, Clock::time_point now = Clock::now());
+  void Finish();  // draws the last state that was shown
 
  private:
+  void Draw();
+
   bool terminal_;
-  bool drawn_ = false;
-  size_t last_documents_ = 0;
-  std::chrono::steady_clock::time_point last_{};
+  std::function<void(const std::string&)> write_;
+  Clock::time_point last_;  // drawn
+  std::optional<IngestProgress> latest_;
 };
-std::string ProgressLine(const IngestProgress& progress, bool bar);
 
 }  // namespace kvasir

@@ -111,10 +111,39 @@ TEST(Print, TablesWrapAtWords) {
 
 TEST(Print, ProgressHasRateAndEta) {
   IngestProgress progress;
-  progress.documents_done = 1, progress.documents_total = 4;
-  progress.bytes_done = 25, progress.bytes_total = 100;
-  progress.tokens_computed = 500, progress.seconds = 10;
-  EXPECT_EQ(ProgressLine(progress, false), "1/4 documents, 500 tokens, 50 tokens/s, ETA 00:30");
+  progress.documents_total = 4;
+  EXPECT_EQ(ProgressLine(progress, false), "0/4 documents, 0 tokens, 0 tokens/s, ETA --:--");
+  progress.counting = true;
+  EXPECT_EQ(ProgressLine(progress, true), "0/4 documents read and counted");
+  progress.counting = false;
+  progress.documents_done = 1;
+  progress.tokens_computed = 500, progress.tokens_to_compute = 2000, progress.seconds = 10;
+  // 500 tokens in 10 s; 1500 are left.
+  EXPECT_EQ(ProgressLine(progress, false),
+            "1/4 documents, 500/2000 tokens, 50 tokens/s, ETA 00:30");
+  EXPECT_EQ(ProgressLine(progress, true).substr(0, 27), "[######..................] ");
+  progress.tokens_to_compute = 500 + 50 * 3661;
+  EXPECT_TRUE(ProgressLine(progress, false).ends_with("ETA 1:01:01"));
+}
+
+TEST(Print, ProgressOffATerminalIsALineEachTenSeconds) {
+  std::vector<std::string> lines;
+  ProgressBar::Clock::time_point now{};
+  ProgressBar bar(
+      false, [&](const std::string& text) { lines.push_back(text); }, now);
+  IngestProgress progress;
+  progress.documents_total = 300;
+  for (int tenth = 0; tenth < 250; ++tenth, now += std::chrono::milliseconds(100)) {
+    ++progress.documents_done;
+    bar.Show(progress, now);
+  }
+  EXPECT_EQ(lines.size(), 2u);  // at 10 and 20 s
+  progress.documents_done = 300;
+  bar.Show(progress, now);
+  bar.Finish();
+  bar.Finish();
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_TRUE(lines[2].starts_with("300/300 documents"));
 }
 
 }  // namespace

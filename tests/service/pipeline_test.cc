@@ -332,6 +332,32 @@ TEST_F(PipelineTest, IngestionResumes) {
   EXPECT_EQ(third.chunks_computed, 1);
 }
 
+TEST_F(PipelineTest, TheTokensToComputeAreKnownBeforehand) {
+  const std::vector<std::string> files = {WriteFile("a.txt", "cats chase mice in attics"),
+                                          folder_ + "/missing.txt",
+                                          WriteFile("b.txt", "boats float on blue bays")};
+  std::vector<IngestProgress> told;
+  const auto sink = [&told](const IngestProgress& progress) { told.push_back(progress); };
+  const IngestReport report = service_->ingest.IngestFiles("default", files, false, sink);
+  ASSERT_GT(report.tokens_computed, 0);
+  double eta_known = 0;
+  for (const IngestProgress& progress : told) {
+    if (progress.counting) continue;
+    EXPECT_EQ(progress.tokens_to_compute, report.tokens_computed);
+    EXPECT_LE(progress.tokens_computed, progress.tokens_to_compute);
+    eta_known += progress.Eta() >= 0 ? 1 : 0;
+  }
+  EXPECT_GE(eta_known, 2);
+  EXPECT_TRUE(told.front().counting);
+  EXPECT_EQ(told.back().Eta(), 0);
+  EXPECT_EQ(told.back().documents_done, 3u);
+
+  told.clear();  // what is stored is no work
+  service_->ingest.IngestFiles("default", files, false, sink);
+  for (const IngestProgress& progress : told) EXPECT_EQ(progress.tokens_to_compute, 0);
+  EXPECT_EQ(told.back().Share(), 1);
+}
+
 TEST_F(PipelineTest, ABadFileIsNamedAndTheRestGoesOn) {
   const std::string good = WriteFile("cats.txt", "cats chase mice");
   const std::vector<std::string> files = {folder_ + "/missing.txt", good};
