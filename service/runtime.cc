@@ -21,7 +21,6 @@ CpuOptions CpuOptionsOf(const Config& config) {
   CpuOptions options;
   options.threads = static_cast<int>(config.engine_threads);
   options.isa = IsaOf(config.engine_isa);
-  options.matmul = config.engine_matmul == "bf16" ? DType::kBF16 : DType::kF32;
   return options;
 }
 
@@ -166,7 +165,7 @@ ChunkKey Runtime::KeyOf(const std::string& name_space, const std::vector<int32_t
   fields.layer_rope = model.layer_rope;
   fields.layer_window = model.layer_window;
   fields.codec = CodecOf(anchor);
-  fields.numerics = "matmul=" + config_.engine_matmul;
+  fields.numerics = "matmul=f32";
   return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
 }
 

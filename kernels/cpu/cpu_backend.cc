@@ -162,12 +162,6 @@ Result<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
                            ", not " + std::to_string(options.threads));
   }
   KVASIR_ASSIGN_OR_RETURN(const Isa isa, ResolveIsa(options.isa));
-  if (options.matmul != DType::kF32 && options.matmul != DType::kBF16) {
-    return InvalidArgument("matmul precision must be F32 or BF16");
-  }
-  if (options.matmul == DType::kBF16) {
-    return Unimplemented("BF16 matrix products are not supported yet; use F32");
-  }
   auto threads =
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : UsableCores());
   const CpuOps ops = CpuOpsFor(isa);

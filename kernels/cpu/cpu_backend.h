@@ -1,4 +1,4 @@
-// The CPU backend: AVX-512 (BF16, VNNI), AVX2+FMA or portable scalar code, chosen once at creation.
+// The CPU backend: AVX-512, AVX2+FMA or portable scalar code, chosen once at creation.
 #pragma once
 
 #include <memory>
@@ -18,8 +18,6 @@ struct CpuOptions {
   // kAuto = the best this machine has, or what the environment variable KVASIR_ISA
   // (scalar|avx2|avx512) forces.
   Isa isa = Isa::kAuto;
-  // Precision of matrix products. kF32 is the only one so far; kBF16 gives kUnimplemented.
-  DType matmul = DType::kF32;
 };
 
 // kUnimplemented if the machine lacks the instructions asked for.

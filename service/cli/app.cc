@@ -22,7 +22,6 @@ constexpr SettingFlag kSettingFlags[] = {
     {"--pool-mib", "engine.pool_mib", "Size of the KV pool"},
     {"--memory-mib", "cache.memory_mib", "Budget of the memory tier"},
     {"--kv-dtype", "engine.kv_dtype", "Element type of the KV pool: bf16 or f32"},
-    {"--matmul", "engine.matmul", "Multiplication in prefill: f32 or bf16"},
     {"--isa", "engine.isa", "auto, scalar, avx2 or avx512"},
     {"--codec", "cache.codec", "Stored KV: int8 or fp16"},
     {"--chunk-tokens", "chunk.tokens", "Most tokens of a chunk"},

@@ -78,6 +78,13 @@ TEST_F(ConfigTest, UnknownKeysNameTheNearest) {
   EXPECT_NE(loaded.status().message().find(sources.file), std::string::npos);
 }
 
+// Products are fp32 only: a precision that the backend lacks cannot be asked for.
+TEST_F(ConfigTest, ThereIsNoChoiceOfProducts) {
+  ConfigSources sources = Sources();
+  sources.flags = {{"engine.matmul", "f32"}};
+  EXPECT_EQ(LoadConfig(sources).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST_F(ConfigTest, BadValuesNameKeyAndOrigin) {
   const std::pair<const char*, const char*> bad[] = {
       {"server.port", "65536"},   {"server.port", "-1"},
