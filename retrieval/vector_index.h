@@ -1,11 +1,13 @@
 // VectorIndex: the nearest unit vectors by inner product.
 //
-// Exact (flat) up to `flat_limit` vectors, HNSW above; the change-over is automatic. Removal marks
-// rows dead; dead rows are swept out when they are a third of the index, on the writer's thread,
-// while searches go on. Nothing is read from or written to disk: the owner fills it at start.
-// All FAISS work runs on the calling thread: no OpenMP team, no BLAS.
+// Exact (flat) up to `flat_limit` vectors, an HNSW graph above. The graph is built and later
+// extended on a thread of the index's own, at low priority (1-3 ms a vector); until it is ready,
+// and for vectors added since, searches are exact. Removal marks rows dead; they are swept out when
+// they are a third of the index. Nothing is read from or written to disk: the owner fills it at
+// start. FAISS never starts an OpenMP team and never enters BLAS.
+// Memory: the vectors and, above the limit, 8 bytes a link; twice that while a graph is built.
 // Thread safety: all methods from any thread; writers wait for each other, searches run in
-// parallel.
+// parallel. The destructor stops a build within a second.
 #pragma once
 
 #include <cstdint>
@@ -55,9 +57,10 @@ class VectorIndex {
   Result<std::vector<VectorHit>> Search(std::span<const float> query, int32_t k,
                                         const Filter& filter = nullptr) const;
 
-  int64_t size() const;  // live vectors
-  bool approximate() const;
-  size_t bytes() const;  // resident, about
+  int64_t size() const;      // live vectors
+  bool approximate() const;  // a graph is in use
+  void WaitUntilBuilt();     // returns when no graph is being built: for tests and benchmarks
+  size_t bytes() const;      // resident, about
 
  private:
   struct State;
