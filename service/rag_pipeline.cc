@@ -1,6 +1,8 @@
 #include "service/rag_pipeline.h"
 
 #include <algorithm>
+#include <map>
+#include <unordered_map>
 
 #include "service/name_space.h"
 
@@ -149,19 +151,30 @@ Status RagPipeline::Render(const RagRequest& request, Draft* draft) {
   return Status::Ok();
 }
 
-Status RagPipeline::ComputeMissing(const RagRequest& request, Draft* draft,
-                                   const std::vector<size_t>& missing) {
+void RagPipeline::ComputeMissing(const RagRequest& request, Draft* draft,
+                                 const std::vector<size_t>& missing) {
+  // One list a namespace, each chunk once however often the prompt holds it.
+  std::map<std::string, std::vector<size_t>> groups;
+  std::unordered_map<ChunkKey, size_t, ChunkKeyHash> first;
   for (const size_t index : missing) {
-    const Piece& piece = draft->pieces[index];
-    const Status made =
-        prefill_.Make(piece.name_space, draft->anchor, {{piece.token_ids}}, request.cache.store,
-                      /*require_disk=*/false, nullptr);
-    // Whatever went wrong here, the chunk can still be computed inside the prompt.
-    if (!made.ok()) continue;
-    draft->lookups[index].blocks =
-        runtime_.cache().Lookup(draft->keys[index], piece.token_ids).blocks;
+    if (!first.emplace(draft->keys[index], index).second) continue;
+    groups[draft->pieces[index].name_space].push_back(index);
   }
-  return Status::Ok();
+  for (const auto& [name_space, indices] : groups) {
+    std::vector<ChunkToMake> chunks;
+    for (const size_t index : indices) chunks.push_back({draft->pieces[index].token_ids});
+    // Whatever goes wrong with a chunk, it can still be computed inside the prompt.
+    [[maybe_unused]] const Status made = prefill_.Make(
+        name_space, draft->anchor, chunks, request.cache.store,
+        /*require_disk=*/false, [&](size_t i, const Status& status) {
+          if (!status.ok()) return;
+          draft->lookups[indices[i]].blocks =
+              runtime_.cache().Lookup(draft->keys[indices[i]], chunks[i].token_ids).blocks;
+        });
+  }
+  for (const size_t index : missing) {
+    draft->lookups[index].blocks = draft->lookups[first.at(draft->keys[index])].blocks;
+  }
 }
 
 Status RagPipeline::LoadKv(const RagRequest& request, Draft* draft) {
@@ -186,7 +199,8 @@ Status RagPipeline::LoadKv(const RagRequest& request, Draft* draft) {
                                 ") and chunk_cache.on_missing is 'error': ingest it first");
     }
   }
-  return ComputeMissing(request, draft, missing);
+  ComputeMissing(request, draft, missing);
+  return Status::Ok();
 }
 
 void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheReport* report) {

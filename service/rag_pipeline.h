@@ -57,8 +57,8 @@ class RagPipeline {
   Status AddRetrieved(const RagRequest& request, Draft* draft);
   Status Render(const RagRequest& request, Draft* draft);
   Status LoadKv(const RagRequest& request, Draft* draft);
-  Status ComputeMissing(const RagRequest& request, Draft* draft,
-                        const std::vector<size_t>& missing);
+  // Computes chunks that are not stored, several at a time, and looks them up.
+  void ComputeMissing(const RagRequest& request, Draft* draft, const std::vector<size_t>& missing);
   void Count(const Draft& draft, const Assembly& assembly, CacheReport* report);
 
   Runtime& runtime_;

@@ -164,6 +164,31 @@ TEST_F(PipelineTest, FusedComputesOnceAndThenHits) {
   EXPECT_EQ(again.account.recomputed, 0);
 }
 
+TEST_F(PipelineTest, AChunkThatIsThereTwiceIsMadeOnce) {
+  const std::vector<std::string> texts = {kTexts[0], kTexts[1], kTexts[0]};
+  const CacheReport first = Ask(Question(texts, CacheMode::kFused, "concat"));
+  EXPECT_EQ(StatusesOf(first), Statuses(3, "computed"));
+  EXPECT_EQ(first.account.computed, first.account.requested);
+  EXPECT_EQ(runtime_->cache().counters().inserted, 3u);  // two chunks and the anchor
+  EXPECT_EQ(StatusesOf(Ask(Question(texts, CacheMode::kFused, "concat"))), Statuses(3, "hit_pool"));
+}
+
+// With room for one waiting request, some of the chunks are refused by the engine.
+TEST_F(PipelineTest, RefusedChunksAreComputedInThePrompt) {
+  Stop();
+  config_.engine_max_waiting = 1;
+  config_.engine_max_sequences = 1;
+  Start();
+  std::vector<std::string> texts;
+  for (char c = 'a'; c < 'm'; ++c) texts.push_back("the cat sat on mat " + std::string(1, c));
+  std::string exact, fused;
+  Ask(Question(texts, CacheMode::kExact), &exact);
+  const CacheReport report = Ask(Question(texts, CacheMode::kFused, "link(1024)"), &fused);
+  EXPECT_EQ(fused, exact);
+  EXPECT_EQ(report.account.computed, report.account.requested - report.account.recomputed);
+  EXPECT_LT(runtime_->cache().counters().inserted, texts.size() + 1);  // with the anchor
+}
+
 TEST_F(PipelineTest, HitsComeFromDiskAfterARestart) {
   Ask(Question(kTexts, CacheMode::kFused, "concat"));
   Restart();
