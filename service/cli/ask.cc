@@ -2,8 +2,8 @@
 #include <boost/json.hpp>
 #include <cstdio>
 #include <fstream>
-#include <map>
 
+#include "service/cli/ask_table.h"
 #include "service/cli/asker.h"
 #include "service/cli/print.h"
 
@@ -42,44 +42,6 @@ json::object AnswerJson(const AskAnswer& answer) {
           {"documents", std::move(documents)}};
 }
 
-std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
-// "wal.html x3, limits.html": each source once, in order of its first chunk.
-std::string SourcesText(const AskAnswer& answer) {
-  std::vector<std::string> order;
-  std::map<std::string, int> counts;
-  for (const DocumentReport& document : answer.documents) {
-    const std::string name = BaseName(document.source.empty() ? document.id : document.source);
-    if (counts[name]++ == 0) order.push_back(name);
-  }
-  std::string text;
-  for (const std::string& name : order) {
-    if (!text.empty()) text += ", ";
-    text += name;
-    if (counts[name] > 1) text += " x" + std::to_string(counts[name]);
-  }
-  return text;
-}
-
-// "8 disk" or "5 pool, 3 disk": where the chunks' KV was found.
-std::string HitsText(const AskAnswer& answer) {
-  std::map<std::string, int> counts;
-  for (const DocumentReport& document : answer.documents) {
-    const bool hit = document.status.starts_with("hit_");
-    ++counts[hit ? document.status.substr(4) : document.status];
-  }
-  std::string text;
-  for (const auto& [name, count] : counts) {
-    text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + name;
-  }
-  return text;
-}
-
-// "exact", or mode and policy where they differ.
-std::string ModeText(const AskAnswer& answer) {
-  return answer.mode == answer.policy ? answer.mode : answer.mode + " " + answer.policy;
-}
-
 void PrintAnswer(const AskAnswer& answer) {
   std::printf("%s\n\n", answer.answer.c_str());
   for (const DocumentReport& document : answer.documents) {
@@ -94,28 +56,6 @@ void PrintAnswer(const AskAnswer& answer) {
       static_cast<long>(answer.account.prefix), static_cast<long>(answer.account.fused),
       static_cast<long>(answer.account.recomputed), static_cast<long>(answer.account.computed),
       answer.ttft.total_ms, answer.ttft.lookup_ms, answer.ttft.load_ms, answer.ttft.prefill_ms);
-}
-
-void PrintTable(const std::vector<std::vector<AskAnswer>>& questions) {
-  const std::vector<TableColumn> columns = {{"question", 24},     {"mode", 8},
-                                            {"answer", 38},       {"sources", 20},
-                                            {"chunks", 11},       {"reused", 6, true},
-                                            {"recomp.", 7, true}, {"computed", 8, true},
-                                            {"TTFT ms", 8, true}, {"times faster", 6, true}};
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& answers : questions) {
-    for (size_t i = 0; i < answers.size(); ++i) {
-      const AskAnswer& answer = answers[i];
-      const double first = answers[0].ttft.total_ms;
-      rows.push_back({i == 0 ? answer.question : "", ModeText(answer), answer.answer,
-                      i == 0 ? SourcesText(answer) : "", HitsText(answer),
-                      std::to_string(answer.account.prefix + answer.account.fused),
-                      std::to_string(answer.account.recomputed),
-                      std::to_string(answer.account.computed), Fixed(answer.ttft.total_ms, 1),
-                      i == 0 ? "" : Fixed(first / answer.ttft.total_ms, 1)});
-    }
-  }
-  std::printf("%s", FormatTable(columns, rows).c_str());
 }
 
 Result<std::vector<std::string>> ReadQuestions(const AskArguments& arguments) {
@@ -172,7 +112,7 @@ int AskAll(const CliContext& context, const AskArguments& arguments, Asker& aske
     const bool single = list.size() == 1;
     std::printf("%s\n", json::serialize(single ? list[0] : json::value(list)).c_str());
   } else if (arguments.table) {
-    PrintTable(all);
+    std::printf("%s", FormatAnswers(all).c_str());
   }
   return kExitOk;
 }

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "service/cli/ask_table.h"
 #include "service/cli/http_client.h"
 #include "service/cli/print.h"
 #include "service/http/router.h"
@@ -107,6 +110,36 @@ TEST(Print, TablesWrapAtWords) {
             (std::vector<std::string>{"\xc3\xa4\xc3\xb6", "\xc3\xbc"}));
   EXPECT_EQ(FormatTable({{"a", 3}, {"n", 2, true}}, {{"x y z", "7"}}),
             "a   |  n\n----+---\nx y |  7\nz   |\n");
+}
+
+AskAnswer Answered(const std::string& mode, const std::string& policy, double ttft_ms) {
+  AskAnswer answer;
+  answer.question = "Which five storage classes can a value stored in SQLite have?";
+  answer.answer = std::string(300, 'x') + " and more words than fit in one line of the cell";
+  answer.mode = mode, answer.policy = policy;
+  answer.account = {123456, 0, 99999, 1234, 22223};
+  answer.ttft.total_ms = ttft_ms;
+  answer.documents.push_back({"d", "t", "folder/a_rather_long_name.html", "hit_memory", 9, 0.5});
+  return answer;
+}
+
+TEST(Print, TheTableOfAnswersFitsAndEndsWithMeans) {
+  const std::string table =
+      FormatAnswers({{Answered("exact", "exact", 3000), Answered("fused", "link(16)", 250)},
+                     {Answered("exact", "exact", 1000), Answered("fused", "link(16)", 150)}});
+  size_t widest = 0, sources = 0;
+  for (size_t begin = 0; begin < table.size();) {
+    const size_t end = table.find('\n', begin);
+    widest = std::max(widest, end - begin);
+    begin = end + 1;
+  }
+  for (size_t at = 0; (at = table.find("a_rather", at)) != std::string::npos; ++at) ++sources;
+  EXPECT_LE(widest, 150u);
+  EXPECT_EQ(sources, 2u);  // once a question
+  EXPECT_TRUE(table.ends_with(
+      "mean time to first token: exact 2000.0 ms, fused 200.0 ms (10.0 times faster)\n"))
+      << table;
+  EXPECT_EQ(FormatAnswers({}), "");
 }
 
 TEST(Print, ProgressHasRateAndEta) {
