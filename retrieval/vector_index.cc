@@ -56,8 +56,11 @@ struct VectorIndex::State {
 
   Status CheckAdd(std::span<const int64_t> ids, std::span<const float> vectors) const;
   void Tend();
+  bool ManyDead() const;
+  void SweepIfSmall();
+  bool NeedsGraph() const;
   void StartBuilding();
-  void BuildGraph();
+  void BuildGraphs();
 };
 
 Status VectorIndex::State::CheckAdd(std::span<const int64_t> ids,
@@ -77,46 +80,56 @@ Status VectorIndex::State::CheckAdd(std::span<const int64_t> ids,
   return Status::Ok();
 }
 
-// After a change, under `writers`: sweeps dead rows, asks for a graph. What fails for want of
-// memory leaves the index correct, only larger or slower, and is tried again at the next change.
+// After a change, under `writers`. What fails for want of memory leaves the index correct, only
+// larger or slower, and is tried again at the next change.
 void VectorIndex::State::Tend() {
-  if (building) return;
-  const bool many_dead = rows.dead() * 3 > rows.total();
-  if (rows.live() <= options.flat_limit) {
-    if (!many_dead) return;
-    VectorRows live(options);
-    if (!Guarded([&] { live = rows.LiveOnly(); }).ok()) return;
-    std::unique_lock lock(mutex);
-    std::swap(rows, live);
-  } else if (many_dead ||
-             rows.tail_rows() > std::max(options.flat_limit / 4, rows.graph_rows() / 8)) {
-    StartBuilding();
-  }
+  if (building) return;  // the builder looks again when it is done
+  SweepIfSmall();
+  if (NeedsGraph()) StartBuilding();
+}
+
+bool VectorIndex::State::ManyDead() const { return rows.dead() * 3 > rows.total(); }
+
+// An index of at most flat_limit live vectors is copied without its dead rows and its graph.
+void VectorIndex::State::SweepIfSmall() {
+  if (rows.live() > options.flat_limit || !ManyDead()) return;
+  VectorRows live(options);
+  if (!Guarded([&] { live = rows.LiveOnly(); }).ok()) return;
+  std::unique_lock lock(mutex);
+  std::swap(rows, live);
+}
+
+bool VectorIndex::State::NeedsGraph() const {
+  if (rows.live() <= options.flat_limit) return false;
+  return ManyDead() || rows.tail_rows() > std::max(options.flat_limit / 4, rows.graph_rows() / 8);
 }
 
 void VectorIndex::State::StartBuilding() {
   if (builder.joinable()) builder.join();  // it has ended: `building` is false
   building = true;
   try {
-    builder = std::thread([this] { BuildGraph(); });
+    builder = std::thread([this] { BuildGraphs(); });
   } catch (const std::exception&) {
     building = false;
   }
 }
 
-void VectorIndex::State::BuildGraph() {
+// The builder's thread: one graph after the other until none is needed.
+void VectorIndex::State::BuildGraphs() {
   setpriority(PRIO_PROCESS, 0, kBuilderNice);  // of this thread alone, on Linux
-  GraphBuilder graph;
-  Status status;
-  {
-    std::lock_guard writer(writers);
-    status = Guarded([&] { graph.Snapshot(rows); });
-  }
-  if (status.ok()) status = Guarded([&] { graph.Build(stop); });
-  std::lock_guard writer(writers);
-  if (status.ok() && !stop) {
-    std::unique_lock lock(mutex);
-    (void)Guarded([&] { graph.Adopt(&rows); }).ok();
+  std::unique_lock writer(writers);
+  for (bool again = true; again;) {
+    GraphBuilder graph;
+    Status status = Guarded([&] { graph.Snapshot(rows); });
+    writer.unlock();
+    if (status.ok()) status = Guarded([&] { graph.Build(stop); });
+    writer.lock();
+    if (status.ok() && !stop) {
+      std::unique_lock lock(mutex);
+      status = Guarded([&] { graph.Adopt(&rows); });
+    }
+    SweepIfSmall();
+    again = status.ok() && !stop && NeedsGraph();
   }
   building = false;
   built.notify_all();

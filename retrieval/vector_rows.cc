@@ -4,6 +4,7 @@
 #include <faiss/utils/distances.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 namespace kvasir {
@@ -146,10 +147,12 @@ void GraphBuilder::Snapshot(const VectorRows& rows) {
 }
 
 void GraphBuilder::Build(const std::atomic<bool>& stop) {
-  std::unique_ptr<faiss::IndexHNSWFlat> graph;
+  std::unique_ptr<faiss::IndexHNSW> graph;
   if (base_) {
-    graph.reset(dynamic_cast<faiss::IndexHNSWFlat*>(faiss::clone_index(base_.get())));
-    KVASIR_CHECK(graph != nullptr);
+    std::unique_ptr<faiss::Index> copy(faiss::clone_index(base_.get()));
+    // FAISS 1.7.3 gives the base class back, with a copy of the flat storage.
+    if (!dynamic_cast<faiss::IndexHNSW*>(copy.get())) throw std::runtime_error("no HNSW copy");
+    graph.reset(static_cast<faiss::IndexHNSW*>(copy.release()));
   } else {
     graph = std::make_unique<faiss::IndexHNSWFlat>(options_.dimension, options_.hnsw_links,
                                                    faiss::METRIC_INNER_PRODUCT);

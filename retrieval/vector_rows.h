@@ -52,10 +52,10 @@ class VectorRows {
   int64_t EndOfRun(int64_t row) const;  // rows up to here lie behind each other in memory
 
   VectorIndexOptions options_;
-  std::shared_ptr<const faiss::IndexHNSWFlat> graph_;  // rows [0, graph_rows())
-  std::shared_ptr<faiss::IndexFlatIP> tail_;           // the rest; never null
-  std::vector<int64_t> ids_;                           // [rows]
-  std::vector<uint8_t> is_dead_;                       // [rows]
+  std::shared_ptr<const faiss::IndexHNSW> graph_;  // rows [0, graph_rows())
+  std::shared_ptr<faiss::IndexFlatIP> tail_;       // the rest; never null
+  std::vector<int64_t> ids_;                       // [rows]
+  std::vector<uint8_t> is_dead_;                   // [rows]
   int64_t dead_ = 0;
   std::unordered_map<int64_t, int64_t> row_of_;  // id -> live row
 };
@@ -75,10 +75,10 @@ class GraphBuilder {
  private:
   VectorIndexOptions options_;
   int64_t snapshot_rows_ = 0;
-  std::shared_ptr<const faiss::IndexHNSWFlat> base_;  // to extend, or null
-  std::vector<int64_t> old_rows_;                     // of the new graph's rows, in order
-  std::vector<float> vectors_;                        // to add to the base
-  std::shared_ptr<const faiss::IndexHNSWFlat> graph_;
+  std::shared_ptr<const faiss::IndexHNSW> base_;  // to extend, or null
+  std::vector<int64_t> old_rows_;                 // of the new graph's rows, in order
+  std::vector<float> vectors_;                    // to add to the base
+  std::shared_ptr<const faiss::IndexHNSW> graph_;
 };
 
 }  // namespace kvasir

@@ -197,6 +197,27 @@ TEST(VectorIndex, ChangesWhileTheGraphIsBuilt) {
   EXPECT_GE(found, 297) << "recall@10 of 0.99";
 }
 
+// A graph grows by copies of itself, one build after the other.
+TEST(VectorIndex, GraphIsExtended) {
+  std::mt19937 random(12);
+  const auto index = Make(16, 400);
+  BruteForce expected;
+  for (int64_t id = 0; id < 2400; ++id) {
+    expected.vectors[id] = RandomUnitVector(&random, 16);
+    Add(*index, {id}, expected.vectors[id]);
+    if (id % 300 == 299) index->WaitUntilBuilt();
+  }
+  int found = 0;
+  for (int round = 0; round < 30; ++round) {
+    const auto query = RandomUnitVector(&random, 16);
+    const auto hits = Ids(*index->Search(query, 10));
+    for (const int64_t id : expected.Best(query, 10)) {
+      found += static_cast<int>(std::count(hits.begin(), hits.end(), id));
+    }
+  }
+  EXPECT_GE(found, 297) << "recall@10 of 0.99";
+}
+
 TEST(VectorIndex, EndsWhileTheGraphIsBuilt) {
   std::mt19937 random(7);
   const auto index = Make(64, 100);
