@@ -1,6 +1,7 @@
 // The vocabulary of the retrieval tests: an OrderedStore in memory, a hand-made Embedder, models.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -65,7 +66,7 @@ class WordEmbedder : public Embedder {
   size_t weight_bytes() const override { return 0; }
 
   std::string name = "words";
-  int embedded = 0;  // texts so far
+  std::atomic<int> embedded = 0;  // texts so far
 };
 
 std::vector<float> RandomUnitVector(std::mt19937* random, int32_t dimension);
