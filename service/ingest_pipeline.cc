@@ -298,7 +298,7 @@ void IngestPipeline::RemoveKv(const std::string& collection, const std::vector<i
                               const std::vector<Chunk>& chunks) {
   for (const Chunk& chunk : chunks) {
     const ChunkKey key = runtime_.KeyOf(collection, anchor, chunk.token_ids);
-    // What stays behind is never found under a deleted document; eviction sweeps it.
+    // A failed removal leaves unreachable bytes, never a wrong answer: keys name the text itself.
     const Result<bool> removed = runtime_.cache().Remove(key);
     if (removed.ok()) runtime_.statistics().Forget(key);
   }
