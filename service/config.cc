@@ -102,6 +102,7 @@ const std::vector<Key>& Keys() {
       Integer("limits.documents", &Config::limits_documents, 1, 1 << 16),
       Integer("limits.drain_seconds", &Config::limits_drain_seconds, 0, 3600),
       Text("collection.system", &Config::collection_system),
+      Choice("log.level", &Config::log_level, {"debug", "info", "warning", "error", "off"}),
   };
   return keys;
 }

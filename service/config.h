@@ -50,6 +50,8 @@ struct Config {
 
   // System text of the default collection, part of its anchor.
   std::string collection_system = "Answer the question using the passages. Be brief.";
+  // Lines of `kvasir serve` on standard error: debug, info, warning, error or off.
+  std::string log_level = "info";
 };
 
 // How a key's value got its present value: "default", a file, an environment variable, a flag.

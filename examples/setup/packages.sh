@@ -12,7 +12,7 @@ build=(g++ cmake ninja-build pkg-config ccache
        libxxhash-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
        libpcre2-dev libutf8proc-dev libxml2-dev libmd4c-dev)
 fetch=(python3-pip unzip ca-certificates curl sqlite3-doc)
-tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format python3-venv)
+tests=(libgtest-dev libgmock-dev clang-format python3-venv)
 
 wanted=("${build[@]}" "${fetch[@]}")
 install=1

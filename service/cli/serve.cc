@@ -7,6 +7,7 @@
 #include "service/cli/print.h"
 #include "service/http/api.h"
 #include "service/http/server.h"
+#include "service/log.h"
 
 namespace kvasir {
 
@@ -15,23 +16,23 @@ int RunServe(const CliContext& context) {
     PrintError("serve: --server asks a running server; leave it out to start one");
     return kExitUsage;
   }
+  StartLog(context.config().log_level);
   auto runtime = Runtime::Create(context.config());
   if (!runtime.ok()) return Fail(runtime.status());
   const auto retrieval = (*runtime)->retrieval();
-  if (!retrieval.ok()) PrintError("serving without retrieval: " + retrieval.status().message());
+  if (!retrieval.ok()) LogWarning("serving without retrieval: " + retrieval.status().message());
   if (!(*runtime)->chat_template().known()) {
-    PrintError("the model's chat template is not known; the plain form is used");
+    LogWarning("the model's chat template is not known; the plain form is used");
   }
   ServiceContext service(**runtime);
   auto server = HttpServer::Listen(service);
   if (!server.ok()) return Fail(server.status());
-  std::fprintf(stderr, "kvasir: model %s on %s, data in %s, started in %.0f ms\n",
-               (*runtime)->model_name().c_str(), std::string((*runtime)->backend().name()).c_str(),
-               (*runtime)->database().path().c_str(), (*runtime)->start_ms());
+  LogInfo("model " + (*runtime)->model_name() + " on " + std::string((*runtime)->backend().name()) +
+          ", data in " + (*runtime)->database().path());
   std::printf("kvasir: ready on %s\n", (*server)->url().c_str());
   std::fflush(stdout);
   (*server)->Run();
-  std::fprintf(stderr, "kvasir: stopped\n");
+  LogInfo("stopped");
   return kExitOk;
 }
 

@@ -11,6 +11,7 @@
 #include "service/http/chat_request.h"
 #include "service/http/generation.h"
 #include "service/http/sse.h"
+#include "service/log.h"
 #include "service/random_id.h"
 
 namespace kvasir {
@@ -157,12 +158,14 @@ class Session : public std::enable_shared_from_this<Session> {
   unsigned version_ = 11;
   bool keep_alive_ = false, head_only_ = false;
   bool gone_ = false;  // the client closed the connection
+  int status_ = 0;     // of the reply, once its header is made
 };
 
 template <typename Body>
 void Session::SetCommon(http::response<Body>& response, int status) {
   response.version(version_);
   response.result(static_cast<unsigned>(status));
+  status_ = status;
   response.set(http::field::server, "kvasir");
   response.set("x-request-id", request_.request_id);
   if (shared_->service.draining) keep_alive_ = false;
@@ -426,8 +429,12 @@ asio::awaitable<void> Session::Run() {
     Parser parser;
     if (!co_await ReadHeader(parser)) break;
     ++shared_->busy;
+    const auto begin = std::chrono::steady_clock::now();
+    status_ = 0;
     co_await Answer(parser);
     --shared_->busy;
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+    LogRequest({request_.request_id, request_.method, request_.path, status_, took.count(), gone_});
   } while (keep_alive_ && !gone_ && !shared_->service.draining);
   ErrorCode ignored;
   stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
