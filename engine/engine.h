@@ -69,6 +69,11 @@ class Engine {
   virtual Result<std::shared_ptr<const KvBlocks>> LoadBlocks(
       std::span<const KvLayerPlanes> layers) = 0;
 
+  // One layer of KV that lies in the pool: keys as they lie (rotated to local positions) and
+  // values, fp32 [tokens][G][D]. On the caller's thread; nobody may write the blocks meanwhile.
+  virtual void ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
+                          std::vector<float>* v) const = 0;
+
   // Asked (from any thread, no engine lock held) to give up at least `blocks` cached blocks by
   // dropping KvBlocks that nobody uses; returns how many it dropped references to.
   virtual void SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) = 0;

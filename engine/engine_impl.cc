@@ -171,6 +171,15 @@ Result<std::shared_ptr<const KvBlocks>> EngineImpl::LoadBlocks(
   return handle;
 }
 
+void EngineImpl::ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
+                            std::vector<float>* v) const {
+  const KvLayout& layout = kv_pool_->layout();
+  const size_t values = size_t(blocks.tokens()) * size_t(layout.kv_heads * layout.head_dim);
+  k->resize(values);
+  v->resize(values);
+  backend_->ReadKv(*kv_pool_, layer, blocks.ids(), blocks.tokens(), k->data(), v->data());
+}
+
 EngineStats EngineImpl::stats() const {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;

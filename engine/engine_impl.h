@@ -33,6 +33,8 @@ class EngineImpl final : public Engine {
   void Cancel(RequestId id) override;
   Result<std::shared_ptr<const KvBlocks>> LoadBlocks(
       std::span<const KvLayerPlanes> layers) override;
+  void ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
+                  std::vector<float>* v) const override;
   void SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) override;
 
   const Model& model() const override { return *model_; }

@@ -129,12 +129,22 @@ Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
     logits_copy_.assign(logits.begin(), logits.end());
     request.on_logits(logits_copy_);
   }
+  Progress& progress = progress_[sequence.id()];
+  progress.last_token = Clock::now();
+  if (progress.first_token == Clock::time_point{}) progress.first_token = progress.last_token;
+  if (!request.forced.empty()) {
+    if (sequence.answered() == 0) sequence.start_logits().assign(logits.begin(), logits.end());
+    if (sequence.Force()) return Status::Ok();
+    if (request.only_forced) {
+      *finish = FinishReason::kLength;
+      return Status::Ok();
+    }
+    sequence.request().forced.clear();
+    logits = sequence.start_logits();
+  }
   KVASIR_ASSIGN_OR_RETURN(Sample sample,
                           sampler_.Draw(logits, request.sampling, sequence.history(),
                                         static_cast<uint64_t>(sequence.next_position())));
-  Progress& progress = progress_[sequence.id()];
-  progress.last_token = Clock::now();
-  if (sequence.answered() == 0) progress.first_token = progress.last_token;
   const std::vector<int32_t>& stops = request.stop_ids;
   if (!request.ignore_eos && std::find(stops.begin(), stops.end(), sample.token) != stops.end()) {
     *finish = FinishReason::kStop;

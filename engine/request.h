@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/sampling_params.h"
+#include "kernels/core/attention_mass.h"
 #include "kernels/core/prompt_plan.h"
 #include "kernels/core/status.h"
 
@@ -52,6 +53,21 @@ struct Request {
   // Prefill-only ingestion: K, V of the last segment's computed rows, in order, are copied here.
   // The engine writes it until the finish event; sized by the engine.
   std::shared_ptr<KvCapture> capture;
+
+  // Where the prompt's last rows look, gathered while they are computed. The engine writes it until
+  // the first token's or the finish event.
+  std::shared_ptr<AttentionMass> attention;
+
+  // Probe: only the first `layers` layers are computed (0 = all). Their KV alone is valid
+  // afterwards, and there are no logits: max_tokens must be 0.
+  int32_t layers = 0;
+
+  // Teacher forcing (eval): each path's tokens are fed as if they had been drawn, one path after
+  // the other, all from the prompt's end, before the free answer of max_tokens begins. on_logits
+  // sees the prompt's logits once, then those behind every fed token; a path's last token is not
+  // fed. No token events. Paths must fit max_tokens and the context.
+  std::vector<std::vector<int32_t>> forced;
+  bool only_forced = false;  // end (kLength) behind the last path, without a free answer
 
   // Logits of the last prompt row and of every generated step, for eval and gates: called on the
   // engine's thread with fp32 [V].

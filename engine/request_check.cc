@@ -74,6 +74,39 @@ Status CheckLastRow(const PromptPlan& prompt) {
                          " tokens of the last segment has KV and is not recomputed");
 }
 
+Status CheckForced(const Request& request, const RequestLimits& limits) {
+  const int64_t prompt = AccountOf(request.prompt).requested;
+  for (const std::vector<int32_t>& path : request.forced) {
+    const auto tokens = static_cast<int64_t>(path.size());
+    if (tokens == 0 || tokens > request.max_tokens || prompt + tokens > limits.max_context) {
+      return InvalidArgument("a forced path has " + N(tokens) + " tokens; 1 to max_tokens (" +
+                             N(request.max_tokens) + ") are possible, and prompt (" + N(prompt) +
+                             ") and path must fit the context of " + N(limits.max_context));
+    }
+    for (const int32_t id : path) {
+      if (id < 0 || id >= limits.vocab) {
+        return InvalidArgument("a forced path holds token " + N(id) +
+                               "; the vocabulary has ids 0 to " + N(limits.vocab - 1));
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+// A probe's rows end before there are logits.
+Status CheckProbe(const Request& request) {
+  if (request.layers < 0 || (request.layers > 0 && request.max_tokens > 0)) {
+    return InvalidArgument("layers is " + N(request.layers) + " and max_tokens " +
+                           N(request.max_tokens) +
+                           "; a request of its first layers only must have max_tokens 0");
+  }
+  if (request.attention && request.attention->rows < 0) {
+    return InvalidArgument("attention is asked of " + N(request.attention->rows) +
+                           " rows; it must be 0 (the last segment's) or more");
+  }
+  return Status::Ok();
+}
+
 Status CheckLength(const Request& request, int32_t max_context) {
   const int64_t tokens = AccountOf(request.prompt).requested;
   const int64_t room = max_context - (request.max_tokens > 0 ? 1 : 0);
@@ -91,6 +124,8 @@ Status CheckRequest(const Request& request, const RequestLimits& limits, const B
   KVASIR_RETURN_IF_ERROR(CheckSampling(request.sampling, limits.vocab));
   KVASIR_RETURN_IF_ERROR(CheckLastRow(request.prompt));
   KVASIR_RETURN_IF_ERROR(CheckLength(request, limits.max_context));
+  KVASIR_RETURN_IF_ERROR(CheckForced(request, limits));
+  KVASIR_RETURN_IF_ERROR(CheckProbe(request));
   return CheckSegments(request.prompt, limits.vocab, pool);
 }
 

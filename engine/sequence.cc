@@ -127,7 +127,7 @@ void Sequence::AppendRows(int32_t rows, StepBatch* batch) {
   SequenceSpan span;
   span.row_begin = batch->rows();
   span.segment_begin = static_cast<int32_t>(batch->segments.size());
-  captured_ = {};
+  captured_ = watched_ = {};
   batch_row_ = span.row_begin;
   if (prefill_done()) {
     KVASIR_CHECK(rows == 1);
@@ -158,12 +158,19 @@ void Sequence::AppendPromptRows(int32_t rows, StepBatch* batch) {
     AppendRow(rows_[i], plan.token_ids[size_t(rows_[i].local)], batch);
   }
   appended_ = rows;
-  const auto first = static_cast<int32_t>(next_row_);
-  const int32_t capture_first = static_cast<int32_t>(rows_.size()) - capture_tokens();
-  const int32_t skipped = std::max(0, capture_first - first);
-  if (skipped < rows) {
-    captured_ = {row_begin + skipped, row_begin + rows, first + skipped - capture_first};
+  captured_ = LastRows(capture_tokens(), row_begin, rows);
+  if (request_.attention) {
+    const int32_t asked = request_.attention->rows;
+    watched_ = LastRows(asked > 0 ? asked : capture_tokens(), row_begin, rows);
   }
+}
+
+Sequence::CaptureRows Sequence::LastRows(int32_t count, int32_t row_begin, int32_t rows) const {
+  const auto first = static_cast<int32_t>(next_row_);
+  const int32_t begin = std::max(0, static_cast<int32_t>(rows_.size()) - count);
+  const int32_t skipped = std::max(0, begin - first);
+  if (skipped >= rows) return {};
+  return {row_begin + skipped, row_begin + rows, first + skipped - begin};
 }
 
 int32_t Sequence::capture_tokens() const {
@@ -182,6 +189,27 @@ void Sequence::Answer(int32_t token) {
   if (!NeedsHistory(request_.sampling)) return;
   history_.seen.insert(token);
   ++history_.answered[token];
+}
+
+void Sequence::Rewind() {
+  answered_ = 0;
+  segments_.back().filled = request_.prompt.segments.back().tokens();
+}
+
+bool Sequence::Force() {
+  const std::vector<std::vector<int32_t>>& paths = request_.forced;
+  while (path_ < paths.size()) {
+    if (path_at_ == 0) Rewind();
+    if (path_at_ + 1 < paths[path_].size()) {  // nothing follows a path's last token
+      last_token_ = paths[path_][path_at_++];
+      ++answered_;
+      return true;
+    }
+    ++path_;
+    path_at_ = 0;
+  }
+  Rewind();
+  return false;
 }
 
 std::vector<int32_t> Sequence::ExactPrefixBlocks() const {

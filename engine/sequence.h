@@ -73,6 +73,8 @@ class Sequence {
     int32_t begin = 0, end = 0, token = 0;
   };
   CaptureRows captured_rows() const { return captured_; }
+  // The same for the rows whose attention is wanted; `token` counts the rows asked for.
+  CaptureRows watched_rows() const { return watched_; }
   int32_t batch_row() const { return batch_row_; }  // first of the rows appended last
   int32_t capture_tokens() const;  // rows of the last segment that the prompt computes
   // The rows appended last have been computed.
@@ -82,6 +84,11 @@ class Sequence {
   int32_t answered() const { return answered_; }
   int32_t next_position() const { return prompt_tokens_ + answered_; }
   void Answer(int32_t token);
+  // Takes the next token of the request's forced paths as if it had been answered; at the end of a
+  // path goes back to the prompt's end. False = there are none left.
+  bool Force();
+  // Logits of the prompt's last row, for the free answer behind forced paths.
+  std::vector<float>& start_logits() { return start_logits_; }
   const TokenHistory& history() const { return history_; }
 
   // The leading full blocks of the prompt if it is one segment of exact KV from position 0.
@@ -90,6 +97,9 @@ class Sequence {
  private:
   bool Writes(size_t segment, int32_t block) const;
   int32_t SlotsOf(size_t segment) const;
+  // The rows of this step among the prompt's last `count`.
+  CaptureRows LastRows(int32_t count, int32_t row_begin, int32_t rows) const;
+  void Rewind();
   void AppendDecodeRow(StepBatch* batch);
   void AppendPromptRows(int32_t rows, StepBatch* batch);
   void AppendRow(const PromptRow& row, int32_t token, StepBatch* batch);
@@ -105,10 +115,12 @@ class Sequence {
   int32_t blocks_needed_ = 0, shared_blocks_ = 0;
   bool placed_ = false;
   std::vector<int32_t> own_blocks_;
-  CaptureRows captured_;
+  CaptureRows captured_, watched_;
   int32_t batch_row_ = 0;
   int32_t answered_ = 0;
   int32_t last_token_ = -1;
+  size_t path_ = 0, path_at_ = 0;  // the forced token to feed next
+  std::vector<float> start_logits_;
   TokenHistory history_;
 };
 

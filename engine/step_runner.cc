@@ -1,5 +1,6 @@
 #include "engine/step_runner.h"
 
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <string>
@@ -19,16 +20,45 @@ void AddCapture(Sequence& sequence, int32_t shift, const KvLayout& layout,
   captures->push_back({capture, rows.begin + shift, rows.end + shift, rows.token});
 }
 
+// The same for attention weights. Layers beyond the model's are left out.
+void AddAttention(Sequence& sequence, int32_t shift, const ModelConfig& config,
+                  std::vector<AttentionRange>* ranges) {
+  AttentionMass* mass = sequence.request().attention.get();
+  const Sequence::CaptureRows rows = sequence.watched_rows();
+  if (mass == nullptr || rows.begin == rows.end) return;
+  if (rows.token == 0) {
+    const int32_t end = mass->layer_end == 0 ? config.layers : mass->layer_end;
+    mass->layer_end = std::clamp(end, 0, config.layers);
+    mass->layer_begin = std::clamp(mass->layer_begin, 0, mass->layer_end);
+    mass->heads = config.heads;
+    mass->positions = sequence.prompt_tokens();
+    const auto layers = static_cast<size_t>(mass->layer_end - mass->layer_begin);
+    mass->mass.assign(layers * size_t(mass->heads) * size_t(mass->positions), 0.0f);
+  }
+  ranges->push_back({mass, rows.begin + shift, rows.end + shift});
+}
+
+// Rows that end at different layers do not go in one pass.
+bool HasProbe(const StepPlan& plan) {
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(),
+                     [](const Sequence* sequence) { return sequence->request().layers > 0; });
+}
+
 }  // namespace
 
 Status StepRunner::TryCompute(const StepBatch& batch, std::span<Sequence* const> sequences) {
-  std::vector<CaptureRange> captures;
+  ForwardOptions options;
   for (size_t i = 0; i < sequences.size(); ++i) {
     // A part computed alone begins at row 0; captured_rows speak of the whole step's batch.
     const int32_t begin = batch.sequences[i].row_begin;
-    AddCapture(*sequences[i], begin - sequences[i]->batch_row(), pool_.layout(), &captures);
+    const int32_t shift = begin - sequences[i]->batch_row();
+    KvLayout layout = pool_.layout();
+    options.layers = sequences[i]->request().layers;
+    if (options.layers > 0) layout.layers = std::min(layout.layers, options.layers);
+    AddCapture(*sequences[i], shift, layout, &options.captures);
+    AddAttention(*sequences[i], shift, model_.config, &options.attention);
   }
-  return Forward(model_, pool_, batch, workspace_, captures, &logits_);
+  return Forward(model_, pool_, batch, workspace_, options, &logits_);
 }
 
 Status StepRunner::Compute(const StepBatch& batch, std::span<Sequence* const> sequences) {
@@ -60,6 +90,10 @@ void StepRunner::RunEachAlone(const StepPlan& plan, const Handler& handle) {
 void StepRunner::Run(const StepPlan& plan, const std::function<void()>& computed,
                      const Handler& handle) {
   for (const BlockCopy& copy : plan.copies) backend_.CopyBlock(pool_, copy.from, copy.to);
+  if (plan.sequences.size() > 1 && HasProbe(plan)) {
+    computed();
+    return RunEachAlone(plan, handle);
+  }
   const Status status = Compute(plan.batch, plan.sequences);
   computed();
   if (!status.ok() && plan.sequences.size() > 1) return RunEachAlone(plan, handle);

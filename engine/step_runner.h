@@ -1,5 +1,6 @@
 // StepRunner: computes a StepPlan on the backend. A step that fails as a whole is repeated one
-// sequence at a time, so that the failure reaches only the sequences that cause it.
+// sequence at a time, so that the failure reaches only the sequences that cause it; so is a step
+// with a probe (Request::layers), whose rows end earlier than the others'.
 //
 // The engine's thread alone. Model, backend and pool must outlive it.
 #pragma once

@@ -25,21 +25,22 @@ enum Slot : size_t {
 class Pass {
  public:
   Pass(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
-       const std::vector<CaptureRange>& captures)
+       const ForwardOptions& options)
       : model_(model),
         config_(model.config),
         pool_(pool),
         batch_(batch),
         workspace_(workspace),
         backend_(workspace.backend()),
-        captures_(captures),
+        options_(options),
         plan_(backend_.PlanAttention(batch)) {}
 
   Status Run(std::vector<float>* logits) {
     TensorView x;
     KVASIR_ASSIGN_OR_RETURN(x, Get(kHidden, batch_.rows(), config_.width));
     backend_.Embed(*model_.embedding, batch_.token_ids, config_.embed_scale, x);
-    const int32_t last = config_.layers - 1;
+    const bool probe = options_.layers > 0 && options_.layers < config_.layers;
+    const int32_t last = (probe ? options_.layers : config_.layers) - 1;
     for (int32_t layer = 0; layer < last; ++layer) {
       KVASIR_RETURN_IF_ERROR(ProjectAndStore(layer, x));
       KVASIR_ASSIGN_OR_RETURN(const TensorView attended, Attend(layer));
@@ -48,7 +49,8 @@ class Pass {
     }
     KVASIR_RETURN_IF_ERROR(ProjectAndStore(last, x));
     logits->clear();
-    return batch_.logit_rows.empty() ? Status::Ok() : Finish(last, x, logits);
+    if (!probe && !batch_.logit_rows.empty()) return Finish(last, x, logits);
+    return MassesOf(last).empty() ? Status::Ok() : Attend(last).status();
   }
 
  private:
@@ -91,13 +93,24 @@ class Pass {
   }
 
   void Capture(int32_t layer) {
-    for (const CaptureRange& range : captures_) {
+    for (const CaptureRange& range : options_.captures) {
       KvCapture& to = *range.capture;
       const size_t token = static_cast<size_t>(to.kv_heads) * static_cast<size_t>(to.head_dim);
       const size_t at = static_cast<size_t>(layer) * to.LayerStride() +
                         static_cast<size_t>(range.token_begin) * token;
       backend_.SaveKv(k_, v_, range.row_begin, range.row_end, to.k.data() + at, to.v.data() + at);
     }
+  }
+
+  // Where the softmax weights of a layer are wanted.
+  std::vector<MassRange> MassesOf(int32_t layer) const {
+    std::vector<MassRange> ranges;
+    for (const AttentionRange& range : options_.attention) {
+      AttentionMass& mass = *range.mass;
+      if (layer < mass.layer_begin || layer >= mass.layer_end) continue;
+      ranges.push_back({range.row_begin, range.row_end, mass.Of(layer), mass.positions});
+    }
+    return ranges;
   }
 
   Result<TensorView> Attend(int32_t layer) {
@@ -113,6 +126,8 @@ class Pass {
     args.batch = &batch_;
     args.plan = plan_.get();
     args.out = out;
+    const std::vector<MassRange> masses = MassesOf(layer);
+    args.mass = masses;
     backend_.Attention(args);
     return out;
   }
@@ -182,7 +197,7 @@ class Pass {
   const StepBatch& batch_;
   Workspace& workspace_;
   Backend& backend_;
-  const std::vector<CaptureRange>& captures_;
+  const ForwardOptions& options_;
   std::unique_ptr<AttentionPlan> plan_;
   TensorView q_, k_, v_;  // of the layer at hand
 };
@@ -211,14 +226,14 @@ Result<TensorView> Workspace::Get(size_t slot, int64_t rows, int64_t cols) {
 }
 
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
-               const std::vector<CaptureRange>& captures, std::vector<float>* logits) {
+               const ForwardOptions& options, std::vector<float>* logits) {
   KVASIR_CHECK(pool.layout().layers == model.config.layers);
   logits->clear();
   if (batch.rows() == 0) return Status::Ok();
   KVASIR_RETURN_IF_ERROR(CheckTokens(model.config, batch.token_ids));
   Backend& backend = workspace.backend();
   backend.BeginStep();
-  const Status status = Pass(model, pool, batch, workspace, captures).Run(logits);
+  const Status status = Pass(model, pool, batch, workspace, options).Run(logits);
   backend.EndStep();
   return status;
 }

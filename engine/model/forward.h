@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/model/model.h"
+#include "kernels/core/attention_mass.h"
 #include "kernels/core/backend.h"
 #include "kernels/core/step_batch.h"
 
@@ -32,9 +33,22 @@ struct CaptureRange {
   int32_t token_begin = 0;
 };
 
+// Asks Forward to add the softmax weights of batch rows [row_begin, row_end), all of one sequence,
+// to `mass`, in the layers that it names.
+struct AttentionRange {
+  AttentionMass* mass = nullptr;
+  int32_t row_begin = 0, row_end = 0;
+};
+
+struct ForwardOptions {
+  std::vector<CaptureRange> captures;
+  std::vector<AttentionRange> attention;  // ascending by rows, without overlap
+  int32_t layers = 0;                     // compute only so many layers, without logits; 0 = all
+};
+
 // Writes K and V of all rows into the pool and logits [batch.logit_rows.size()][V] to host memory
 // `logits` (resized).
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
-               const std::vector<CaptureRange>& captures, std::vector<float>* logits);
+               const ForwardOptions& options, std::vector<float>* logits);
 
 }  // namespace kvasir

@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/core/attention_mass.h"
 #include "kernels/core/kv_layout.h"
 #include "kernels/core/rope.h"
 #include "kernels/core/status.h"
@@ -89,6 +90,8 @@ struct AttentionArgs {
   const StepBatch* batch = nullptr;
   const AttentionPlan* plan = nullptr;  // made by PlanAttention from the same batch
   TensorView out;                       // [T][H*D]
+  // Rows whose softmax weights are wanted as well; ranges ascend and do not overlap.
+  std::span<const MassRange> mass;
 };
 
 class Backend {

@@ -45,7 +45,7 @@ struct HandRun {
     sequence.AppendRows(sequence.rows_left(), &batch);
     KvCapture capture = KvCapture::For(kv->layout(), batch.rows());
     const Status status =
-        Forward(model, *kv, batch, workspace, {{&capture, 0, batch.rows(), 0}}, &logits);
+        Forward(model, *kv, batch, workspace, {{{&capture, 0, batch.rows(), 0}}, {}, 0}, &logits);
     EXPECT_TRUE(status.ok()) << status.ToString();
     positions = batch.positions;
     return capture;

@@ -54,7 +54,7 @@ std::vector<std::vector<float>> SequenceRunner::Step(const std::vector<RunSlice>
                                                      const std::vector<CaptureRange>& captures) {
   const StepBatch batch = BatchOf(slices);
   std::vector<float> logits;
-  const Status status = Forward(*model_, *pool_, batch, workspace_, captures, &logits);
+  const Status status = Forward(*model_, *pool_, batch, workspace_, {captures, {}, 0}, &logits);
   EXPECT_TRUE(status.ok()) << status.ToString();
   const auto vocab = static_cast<size_t>(model_->config.vocab);
   EXPECT_EQ(logits.size(), vocab * batch.logit_rows.size());
