@@ -38,9 +38,7 @@ Result<SegmentPlan> ChunkSegment(AssemblyChunk chunk, const FusionPolicy& policy
   }
   segment.blocks = std::move(chunk.blocks);
   segment.reuse = ReuseKind::kFused;
-  if (policy.kind == PolicyKind::kLink) {
-    segment.recompute = FirstRows(std::min(policy.link_tokens, segment.tokens()));
-  }
+  segment.recompute = FirstRows(std::min(policy.link_tokens, segment.tokens()));
   return segment;
 }
 

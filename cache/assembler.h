@@ -3,7 +3,8 @@
 //   exact          one segment, nothing reused
 //   prefix         one segment, beginning with what PrefixIndex holds of it
 //   concat, link   anchor | chunk 1 | ... | chunk n | tail, one segment each, so that every run's
-//                  KV lies at local positions; a chunk without blocks is computed in its place
+//                  KV lies at local positions; a chunk without blocks is computed in its place;
+//                  terms that need a look at the model (query, blend) are not applied here
 // The last prompt token is always computed. Thread-safe; no I/O, no engine.
 #pragma once
 

@@ -1,17 +1,10 @@
 #include "cache/fusion_policy.h"
 
 #include <array>
-#include <charconv>
 #include <utility>
 
 namespace kvasir {
 namespace {
-
-constexpr std::array<std::pair<std::string_view, PolicyKind>, 3> kPlainPolicies = {{
-    {"exact", PolicyKind::kExact},
-    {"prefix", PolicyKind::kPrefix},
-    {"concat", PolicyKind::kConcat},
-}};
 
 constexpr std::array<std::pair<std::string_view, CacheMode>, 5> kModes = {{
     {"auto", CacheMode::kAuto},
@@ -20,36 +13,6 @@ constexpr std::array<std::pair<std::string_view, CacheMode>, 5> kModes = {{
     {"fused", CacheMode::kFused},
     {"off", CacheMode::kOff},
 }};
-
-Status UnknownPolicy(std::string_view text) {
-  return InvalidArgument("unknown policy '" + std::string(text) +
-                         "': use exact, prefix, concat or link(k) with k from 1 to " +
-                         std::to_string(kMaxLinkTokens));
-}
-
-// "(16)" and "16" -> "16".
-std::string_view StripParentheses(std::string_view text) {
-  if (text.size() >= 2 && text.front() == '(' && text.back() == ')') {
-    return text.substr(1, text.size() - 2);
-  }
-  return text;
-}
-
-Result<FusionPolicy> ParseLink(std::string_view text, std::string_view argument) {
-  if (argument.empty()) return FusionPolicy{PolicyKind::kLink, kDefaultFusedPolicy.link_tokens};
-  const std::string_view digits = StripParentheses(argument);
-  int64_t tokens = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, tokens);
-  const bool number = !digits.empty() && stop == end;
-  if (error == std::errc::result_out_of_range ||
-      (number && (tokens < 1 || tokens > kMaxLinkTokens))) {
-    return InvalidArgument("policy '" + std::string(text) + "': k must be from 1 to " +
-                           std::to_string(kMaxLinkTokens));
-  }
-  if (!number || error != std::errc()) return UnknownPolicy(text);
-  return FusionPolicy{PolicyKind::kLink, static_cast<int32_t>(tokens)};
-}
 
 // Whether a policy named beside a mode makes sense.
 bool Agree(CacheMode mode, const FusionPolicy& policy) {
@@ -71,36 +34,21 @@ FusionPolicy DefaultOf(const PolicyRequest& request) {
   switch (request.mode) {
     case CacheMode::kExact:
     case CacheMode::kOff:
-      return {PolicyKind::kExact, 0};
+      return FusionPolicy::Exact();
     case CacheMode::kPrefix:
-      return {PolicyKind::kPrefix, 0};
+      return FusionPolicy::Prefix();
     case CacheMode::kFused:
-      return kDefaultFusedPolicy;
+      return DefaultFusedPolicy();
     case CacheMode::kAuto:
       break;
   }
   const bool fuse = request.has_documents && request.movable;
-  return fuse ? kDefaultFusedPolicy : FusionPolicy{PolicyKind::kPrefix, 0};
+  return fuse ? DefaultFusedPolicy() : FusionPolicy::Prefix();
 }
 
 }  // namespace
 
-std::string FusionPolicy::Name() const {
-  if (kind == PolicyKind::kLink) return "link(" + std::to_string(link_tokens) + ")";
-  for (const auto& [name, plain] : kPlainPolicies) {
-    if (plain == kind) return std::string(name);
-  }
-  return "unknown";
-}
-
-Result<FusionPolicy> ParsePolicy(std::string_view text) {
-  for (const auto& [name, kind] : kPlainPolicies) {
-    if (text == name) return FusionPolicy{kind, 0};
-  }
-  constexpr std::string_view kLink = "link";
-  if (text.starts_with(kLink)) return ParseLink(text, text.substr(kLink.size()));
-  return UnknownPolicy(text);
-}
+FusionPolicy DefaultFusedPolicy() { return FusionPolicy::Link(16); }
 
 std::string_view CacheModeName(CacheMode mode) {
   for (const auto& [name, value] : kModes) {

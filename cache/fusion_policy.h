@@ -1,38 +1,89 @@
 // FusionPolicy: how chunk KV is repaired, and CacheMode: what a request asked for. Plain values.
+//
+// Written as terms joined by '+', each with its parameters (cache/policy_parser.cc):
+//   exact | prefix(order=as_given) | concat | certify(eps,alpha)
+//   link(k)                first k rows of every chunk (EPIC)
+//   blend(r)               top share r by deviation of V at layer 1 (CacheBlend)
+//   query(r,rows=,layers=,heads=,smooth=,floor=,rounds=,mass=)
+//                          top share r by the question's attention (ProphetKV, FusionRAG)
+//   link(8)+query(.1)      the union of what its terms choose
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/core/status.h"
 
 namespace kvasir {
 
 enum class PolicyKind : uint8_t {
-  kExact,   // every row computed, nothing reused
-  kPrefix,  // longest exact prefix reused; text equal to kExact's
-  kConcat,  // chunk KV as stored; only tail and misses computed
-  kLink,    // concat, and the first link_tokens rows of every chunk computed again
+  kExact,    // every row computed, nothing reused
+  kPrefix,   // longest exact prefix reused; text equal to kExact's
+  kFused,    // chunk KV as stored, and the rows that the terms choose computed again
+  kCertify,  // kFused with ever more rows until the answer stands still, at last kExact
+};
+
+// How a row's attention from several heads becomes one score.
+enum class HeadMerge : uint8_t { kSum, kMax };
+
+// How query(r) chooses. Shares are of the reused chunk rows.
+struct QuerySelector {
+  double ratio = 0;  // share of rows computed again; 0 = no such term
+  int32_t rows = 4;  // last prompt rows that are asked; 0 = all behind the chunks
+  double layer_begin = 2.0 / 3, layer_end = 1;  // depths asked, as shares of the layers
+  HeadMerge heads = HeadMerge::kSum;
+  int32_t smooth = 1;  // scores are averaged over so many neighbours, odd
+  double floor = 0;    // share of every chunk's rows that is taken whatever its scores
+  int32_t rounds = 1;  // looks; each chooses its part of the rows with the earlier ones repaired
+  double mass = 1;     // fewer rows if so much of the attention on the chunks is covered
+  friend bool operator==(const QuerySelector&, const QuerySelector&) = default;
+};
+
+// Order of the chunks in the prompt.
+enum class ChunkOrder : uint8_t {
+  kAsGiven,
+  kHash,  // by content: the same set of chunks is the same prefix
+  kTree,  // what the prefix index holds already first, the rest by content, the best chunk last
 };
 
 struct FusionPolicy {
   PolicyKind kind = PolicyKind::kPrefix;
-  int32_t link_tokens = 0;  // kLink only, in [1, kMaxLinkTokens]
+  int32_t link_tokens = 0;  // [1, kMaxLinkTokens]; 0 = no such term
+  double blend_ratio = 0;   // (0, 1]; 0 = no such term
+  QuerySelector query = {};
+  ChunkOrder order = ChunkOrder::kAsGiven;  // kPrefix
+  double epsilon = 0.05, alpha = 0.1;       // kCertify: P(KL > epsilon) <= alpha
 
-  bool fused() const { return kind == PolicyKind::kConcat || kind == PolicyKind::kLink; }
-  std::string Name() const;  // "exact", "prefix", "concat", "link(16)"; ParsePolicy reads it back
+  bool fused() const { return kind == PolicyKind::kFused || kind == PolicyKind::kCertify; }
+  // Whether rows are chosen by passes through the model.
+  bool looks() const { return blend_ratio > 0 || query.ratio > 0; }
+  std::string Name() const;  // "exact", "link(16)+query(0.05)"; ParsePolicy reads it back
   friend bool operator==(const FusionPolicy&, const FusionPolicy&) = default;
+
+  static FusionPolicy Exact() { return {PolicyKind::kExact}; }
+  static FusionPolicy Prefix() { return {PolicyKind::kPrefix}; }
+  static FusionPolicy Concat() { return {PolicyKind::kFused}; }
+  static FusionPolicy Link(int32_t tokens) { return {PolicyKind::kFused, tokens}; }
+  static FusionPolicy Query(double ratio) {
+    FusionPolicy policy{PolicyKind::kFused};
+    policy.query.ratio = ratio;
+    return policy;
+  }
 };
 
 inline constexpr int32_t kMaxLinkTokens = 1024;
-// What `auto` and `fused` mean when no policy is named.
-inline constexpr FusionPolicy kDefaultFusedPolicy{PolicyKind::kLink, 16};
+inline constexpr int32_t kMaxSelectorRows = 1024;
+inline constexpr int32_t kMaxSelectorRounds = 8;
+// What `auto` and `fused` mean when no policy is named and no evaluation has chosen one.
+FusionPolicy DefaultFusedPolicy();
 
-// "exact", "prefix", "concat", "link(16)", "link16", "link" (the default's k).
-// kInvalidArgument names the choices or the bounds.
+// kInvalidArgument names the choices or the bounds. "link" alone is link(16); "link16" is read too.
 Result<FusionPolicy> ParsePolicy(std::string_view text);
+// A comma-separated list, where commas inside parentheses belong to a policy.
+Result<std::vector<FusionPolicy>> ParsePolicyList(std::string_view text);
 
 enum class CacheMode : uint8_t {
   kAuto,    // fused where there are documents and the model allows it, else prefix

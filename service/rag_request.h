@@ -56,6 +56,7 @@ struct CacheReport {
   int32_t hits = 0, misses = 0;
   double lookup_ms = 0;  // retrieval and keys
   double load_ms = 0;    // stored KV to pool, and computing what was missing
+  double repair_ms = 0;  // choosing rows to compute again
   std::vector<DocumentReport> documents;
 };
 

@@ -45,10 +45,13 @@ struct PromptAccount {
   int64_t fused = 0;       // reused from chunk KV and left as it was
   int64_t recomputed = 0;  // had KV, computed again by the policy
   int64_t computed = 0;    // had no KV
+  // Work beside these: rows computed only to choose others, as rows of all layers.
+  double looked = 0;
+  // Row-layers with fresh Q, K, V over all row-layers of the prompt, the question included.
   double ChargedFraction() const {
-    return requested == 0
-               ? 0.0
-               : static_cast<double>(recomputed + computed) / static_cast<double>(requested);
+    return requested == 0 ? 0.0
+                          : (static_cast<double>(recomputed + computed) + looked) /
+                                static_cast<double>(requested);
   }
 };
 

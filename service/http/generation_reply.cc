@@ -93,6 +93,8 @@ json::object CacheObject(const ReplyContext& context, const ReplyUsage& usage) {
           {"charged_fraction", cache.account.ChargedFraction()},
           {"lookup_ms", cache.lookup_ms},
           {"load_ms", cache.load_ms},
+          {"repair_ms", cache.repair_ms},
+          {"looked_tokens", cache.account.looked},
           {"queued_ms", usage.timing.queued_ms},
           {"prefill_ms", usage.timing.prefill_ms},
           {"decode_ms", usage.timing.decode_ms},

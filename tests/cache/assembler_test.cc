@@ -29,7 +29,7 @@ void ExpectExactAccount(const PromptAccount& account) {
 TEST(Assembler, ExactIsOneSegmentWithNothingReused) {
   PrefixIndex index;
   index.Insert("kb", RandomTokens(20, 1), FakeBlocks(500, 20));
-  const Assembly assembly = Assembler(&index).Assemble(Input({PolicyKind::kExact, 0})).value();
+  const Assembly assembly = Assembler(&index).Assemble(Input(FusionPolicy::Exact())).value();
   ASSERT_EQ(assembly.plan.segments.size(), 1u);
   EXPECT_EQ(assembly.plan.segments[0].tokens(), kTotal);
   EXPECT_EQ(assembly.plan.segments[0].blocks, nullptr);
@@ -40,10 +40,10 @@ TEST(Assembler, ExactIsOneSegmentWithNothingReused) {
 TEST(Assembler, PrefixReusesTheLongestExactBeginning) {
   PrefixIndex index;
   const Assembler assembler(&index);
-  const Assembly cold = assembler.Assemble(Input({PolicyKind::kPrefix, 0})).value();
+  const Assembly cold = assembler.Assemble(Input(FusionPolicy::Prefix())).value();
   EXPECT_EQ(cold.account.prefix, 0);
   ASSERT_TRUE(index.InsertPrompt("kb", cold.plan, FakeBlocks(500, kTotal)).ok());
-  const Assembly warm = assembler.Assemble(Input({PolicyKind::kPrefix, 0})).value();
+  const Assembly warm = assembler.Assemble(Input(FusionPolicy::Prefix())).value();
   EXPECT_EQ(warm.plan.segments[0].reuse, ReuseKind::kPrefix);
   EXPECT_EQ(warm.account.prefix, kTotal / 16 * 16);
   EXPECT_EQ(warm.account.computed, kTotal % 16);
@@ -55,7 +55,7 @@ TEST(Assembler, PrefixAlwaysLeavesTheLastTokenToCompute) {
   AssemblyInput input;
   input.name_space = "kb";
   input.tail_ids = RandomTokens(32, 3);
-  input.policy = {PolicyKind::kPrefix, 0};
+  input.policy = FusionPolicy::Prefix();
   index.Insert("kb", input.tail_ids, FakeBlocks(0, 32));
   const Assembly assembly = Assembler(&index).Assemble(input).value();
   EXPECT_EQ(assembly.account.prefix, 16);
@@ -63,7 +63,7 @@ TEST(Assembler, PrefixAlwaysLeavesTheLastTokenToCompute) {
 }
 
 TEST(Assembler, ConcatReusesChunksWhole) {
-  AssemblyInput input = Input({PolicyKind::kConcat, 0});
+  AssemblyInput input = Input(FusionPolicy::Concat());
   input.anchor_blocks = FakeBlocks(90, 20);
   const Assembly assembly = Assembler(nullptr).Assemble(input).value();
   ASSERT_EQ(assembly.plan.segments.size(), 5u);
@@ -78,7 +78,7 @@ TEST(Assembler, ConcatReusesChunksWhole) {
 }
 
 TEST(Assembler, LinkRecomputesTheFirstRowsOfEachChunk) {
-  AssemblyInput input = Input({PolicyKind::kLink, 16});
+  AssemblyInput input = Input(FusionPolicy::Link(16));
   input.chunks.push_back({RandomTokens(5, 30), FakeBlocks(70, 5)});  // shorter than k
   const Assembly assembly = Assembler(nullptr).Assemble(input).value();
   ASSERT_EQ(assembly.plan.segments.size(), 6u);
@@ -92,7 +92,7 @@ TEST(Assembler, LinkRecomputesTheFirstRowsOfEachChunk) {
 }
 
 TEST(Assembler, ChunksWithoutBlocksAreComputedInTheirPlace) {
-  AssemblyInput input = Input({PolicyKind::kLink, 8});
+  AssemblyInput input = Input(FusionPolicy::Link(8));
   input.chunks[1].blocks = nullptr;
   const Assembly assembly = Assembler(nullptr).Assemble(input).value();
   const SegmentPlan& missing = assembly.plan.segments[2];
@@ -105,7 +105,7 @@ TEST(Assembler, ChunksWithoutBlocksAreComputedInTheirPlace) {
 
 TEST(Assembler, AnchorComesFromThePrefixIndex) {
   PrefixIndex index;
-  AssemblyInput input = Input({PolicyKind::kConcat, 0});
+  AssemblyInput input = Input(FusionPolicy::Concat());
   index.Insert("kb", input.anchor_ids, FakeBlocks(90, 20));
   const Assembly assembly = Assembler(&index).Assemble(input).value();
   EXPECT_EQ(assembly.account.prefix, 16);
@@ -114,7 +114,7 @@ TEST(Assembler, AnchorComesFromThePrefixIndex) {
 
 TEST(Assembler, WithoutChunksFusedMeansPrefix) {
   PrefixIndex index;
-  AssemblyInput input = Input({PolicyKind::kLink, 16});
+  AssemblyInput input = Input(FusionPolicy::Link(16));
   input.chunks.clear();
   const Assembly assembly = Assembler(&index).Assemble(input).value();
   ASSERT_EQ(assembly.plan.segments.size(), 1u);
@@ -123,7 +123,7 @@ TEST(Assembler, WithoutChunksFusedMeansPrefix) {
 
 TEST(Assembler, FusedPlansNeverEnterThePrefixIndex) {
   PrefixIndex index;
-  const Assembly assembly = Assembler(&index).Assemble(Input({PolicyKind::kConcat, 0})).value();
+  const Assembly assembly = Assembler(&index).Assemble(Input(FusionPolicy::Concat())).value();
   EXPECT_FALSE(index.InsertPrompt("kb", assembly.plan, FakeBlocks(0, 16)).ok());
 }
 
@@ -152,13 +152,13 @@ TEST(Assembler, RandomPromptsAccountToTheToken) {
 }
 
 TEST(Assembler, WhatDoesNotFitIsRefused) {
-  AssemblyInput no_tail = Input({PolicyKind::kConcat, 0});
+  AssemblyInput no_tail = Input(FusionPolicy::Concat());
   no_tail.tail_ids.clear();
   EXPECT_EQ(Assembler(nullptr).Assemble(no_tail).status().code(), StatusCode::kInvalidArgument);
-  AssemblyInput wrong_chunk = Input({PolicyKind::kConcat, 0});
+  AssemblyInput wrong_chunk = Input(FusionPolicy::Concat());
   wrong_chunk.chunks[0].blocks = FakeBlocks(0, 39);
   EXPECT_EQ(Assembler(nullptr).Assemble(wrong_chunk).status().code(), StatusCode::kInternal);
-  AssemblyInput wrong_anchor = Input({PolicyKind::kConcat, 0});
+  AssemblyInput wrong_anchor = Input(FusionPolicy::Concat());
   wrong_anchor.anchor_blocks = FakeBlocks(0, 19);  // neither all nor whole blocks
   EXPECT_EQ(Assembler(nullptr).Assemble(wrong_anchor).status().code(), StatusCode::kInternal);
 }

@@ -6,13 +6,17 @@ namespace kvasir {
 namespace {
 
 TEST(ParsePolicy, NamesRoundTrip) {
-  for (const char* name : {"exact", "prefix", "concat", "link(1)", "link(16)", "link(1024)"}) {
+  for (const char* name :
+       {"exact", "prefix", "prefix(order=hash)", "prefix(order=tree)", "concat", "link(1)",
+        "link(16)", "link(1024)", "blend(0.15)", "query(0.05)",
+        "query(0.15,rows=0,layers=0.5-1,heads=max,smooth=7,floor=0.05,rounds=2,mass=0.9)",
+        "link(8)+blend(0.1)+query(0.1)", "certify(0.05,0.1)"}) {
     const auto policy = ParsePolicy(name);
     ASSERT_TRUE(policy.ok()) << name;
     EXPECT_EQ(policy->Name(), name);
   }
   EXPECT_EQ(ParsePolicy("link16")->link_tokens, 16);
-  EXPECT_EQ(*ParsePolicy("link"), kDefaultFusedPolicy);
+  EXPECT_EQ(*ParsePolicy("link"), FusionPolicy::Link(16));
 }
 
 TEST(ParsePolicy, EveryKInBounds) {
@@ -25,17 +29,49 @@ TEST(ParsePolicy, EveryKInBounds) {
 }
 
 TEST(ParsePolicy, ErrorsNameChoicesAndBounds) {
-  for (const char* bad : {"", "Exact", "links", "link(", "link()", "link(16", "link16)",
-                          "link(1.5)", "link 16", "blend(.15)", "link(16)x"}) {
+  for (const char* bad : {"", "Exact", "links", "link(", "link()", "link(16", "link16)", "link 16",
+                          "blend[.15]", "link(16)x", "link(4)+"}) {
     const auto policy = ParsePolicy(bad);
     ASSERT_FALSE(policy.ok()) << bad;
     EXPECT_NE(policy.status().message().find("link(k)"), std::string::npos) << bad;
   }
-  for (const char* outside : {"link(0)", "link(1025)", "link99999999999999999999"}) {
+  for (const char* outside : {"link(0)", "link(1025)", "link99999999999999"}) {
     const auto policy = ParsePolicy(outside);
     ASSERT_FALSE(policy.ok()) << outside;
     EXPECT_NE(policy.status().message().find("from 1 to 1024"), std::string::npos) << outside;
   }
+}
+
+TEST(ParsePolicy, ErrorsOfParametersNameThemAndTheirBounds) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"query(0)", "r is 0; it must be from 0.001 to 1"},
+      {"query(1.5)", "r is 1.5; it must be from 0.001 to 1"},
+      {"query(0.1,rows=-1)", "rows is -1; it must be from 0 to 1024"},
+      {"query(0.1,rows=1.5)", "whole number"},
+      {"query(0.1,layers=0.9-0.2)", "0.67-1"},
+      {"query(0.1,heads=min)", "sum or max"},
+      {"query(0.1,smooth=4)", "odd"},
+      {"query(0.1,depth=4)", "there are: r, rows, layers, heads, smooth, floor, rounds, mass"},
+      {"blend(x)", "'x' is not a number"},
+      {"prefix(order=best)", "as_given, hash or tree"},
+      {"certify(0,0.1)", "eps is 0; it must be from 0.0001 to 100"},
+      {"exact+link(4)", "stands alone"},
+      {"link(1.5)", "whole number"},
+  };
+  for (const auto& [text, part] : cases) {
+    const auto policy = ParsePolicy(text);
+    ASSERT_FALSE(policy.ok()) << text;
+    EXPECT_NE(policy.status().message().find(part), std::string::npos) << policy.status().message();
+  }
+}
+
+TEST(ParsePolicyList, CommasInsideParenthesesBelongToThePolicy) {
+  const auto policies = ParsePolicyList("exact,query(0.1,rows=2), link(4)+query(.2)");
+  ASSERT_TRUE(policies.ok());
+  ASSERT_EQ(policies->size(), 3u);
+  EXPECT_EQ((*policies)[1].query.rows, 2);
+  EXPECT_EQ((*policies)[2].Name(), "link(4)+query(0.2)");
+  EXPECT_FALSE(ParsePolicyList("exact,,concat").ok());
 }
 
 TEST(ParseCacheMode, RoundTripAndError) {
@@ -56,22 +92,22 @@ PolicyRequest Asking(CacheMode mode, bool documents = true, bool movable = true)
 }
 
 TEST(ResolvePolicy, Defaults) {
-  EXPECT_EQ(*ResolvePolicy(Asking(CacheMode::kAuto)), kDefaultFusedPolicy);
+  EXPECT_EQ(*ResolvePolicy(Asking(CacheMode::kAuto)), DefaultFusedPolicy());
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kAuto, false))->kind, PolicyKind::kPrefix);
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kAuto, true, false))->kind, PolicyKind::kPrefix);
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kExact))->kind, PolicyKind::kExact);
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kOff))->kind, PolicyKind::kExact);
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kPrefix))->kind, PolicyKind::kPrefix);
-  EXPECT_EQ(*ResolvePolicy(Asking(CacheMode::kFused)), kDefaultFusedPolicy);
+  EXPECT_EQ(*ResolvePolicy(Asking(CacheMode::kFused)), DefaultFusedPolicy());
 }
 
 TEST(ResolvePolicy, ContradictionsAreRefused) {
   PolicyRequest request = Asking(CacheMode::kExact);
-  request.policy = FusionPolicy{PolicyKind::kConcat, 0};
+  request.policy = FusionPolicy::Concat();
   EXPECT_EQ(ResolvePolicy(request).status().code(), StatusCode::kInvalidArgument);
   request.mode = CacheMode::kFused;
-  EXPECT_EQ(ResolvePolicy(request)->kind, PolicyKind::kConcat);
-  request.policy = FusionPolicy{PolicyKind::kExact, 0};
+  EXPECT_EQ(ResolvePolicy(request)->Name(), "concat");
+  request.policy = FusionPolicy::Exact();
   EXPECT_FALSE(ResolvePolicy(request).ok());
 }
 

@@ -1,0 +1,113 @@
+#include "service/repair.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "cache/selector.h"
+#include "service/engine_call.h"
+
+namespace kvasir {
+namespace {
+
+constexpr int32_t kBlendLayer = 1;
+
+// The whole prompt as one exact segment.
+PromptPlan Flat(const PromptPlan& plan) {
+  PromptPlan flat;
+  SegmentPlan& segment = flat.segments.emplace_back();
+  for (const SegmentPlan& part : plan.segments) {
+    segment.token_ids.insert(segment.token_ids.end(), part.token_ids.begin(), part.token_ids.end());
+  }
+  return flat;
+}
+
+}  // namespace
+
+Result<AttentionMass> Repair::Look(const PromptPlan& plan, const QuerySelector& selector,
+                                   std::vector<float>* logits) {
+  const LayerRange layers = LayersOf(selector, engine_.model().config.layers);
+  auto mass = std::make_shared<AttentionMass>();
+  mass->rows = selector.rows;
+  mass->layer_begin = layers.begin;
+  mass->layer_end = layers.end;
+  Request request;
+  request.prompt = plan;
+  request.attention = mass;
+  request.max_tokens = logits == nullptr ? 0 : 1;
+  request.ignore_eos = true;
+  if (logits != nullptr) {
+    request.on_logits = [logits](const std::vector<float>& values) { *logits = values; };
+  } else {
+    request.layers = layers.end;
+  }
+  KVASIR_RETURN_IF_ERROR(RunToEnd(engine_, std::move(request)).status());
+  return std::move(*mass);
+}
+
+Status Repair::AddQueryRows(const QuerySelector& query, PromptPlan* plan, RepairReport* report) {
+  for (int32_t round = 0; round < query.rounds; ++round) {
+    const PromptAccount account = AccountOf(*plan);
+    KVASIR_ASSIGN_OR_RETURN(const AttentionMass mass, Look(*plan, query));
+    ++report->looks;
+    report->looked_rows += static_cast<double>(account.recomputed + account.computed) *
+                           mass.layer_end / engine_.model().config.layers;
+    const SelectionBudget budget{query.ratio / query.rounds, query.floor / query.rounds,
+                                 query.mass};
+    report->selected += SelectRows(AttentionScores(mass, query), budget, plan);
+  }
+  return Status::Ok();
+}
+
+Result<std::vector<float>> Repair::ProbeDeviations(const PromptPlan& plan) {
+  Request request;
+  request.prompt = Flat(plan);
+  request.max_tokens = 0;
+  request.layers = kBlendLayer + 1;
+  request.capture = std::make_shared<KvCapture>();
+  const std::shared_ptr<KvCapture> capture = request.capture;
+  KVASIR_RETURN_IF_ERROR(RunToEnd(engine_, std::move(request)).status());
+  const size_t width = static_cast<size_t>(capture->kv_heads * capture->head_dim);
+  const float* fresh = capture->v.data() + kBlendLayer * capture->LayerStride();
+  std::vector<float> scores(static_cast<size_t>(capture->tokens), 0.0f);
+  size_t base = 0;
+  for (const SegmentPlan& segment : plan.segments) {
+    if (segment.blocks != nullptr) {
+      std::vector<float> keys, values;
+      engine_.ReadBlocks(*segment.blocks, kBlendLayer, &keys, &values);
+      const float* from = fresh + base * width;
+      const std::vector<float> now(from, from + values.size());
+      const std::vector<float> deviations = Deviations(now, values, segment.reused());
+      std::copy(deviations.begin(), deviations.end(), scores.begin() + std::ptrdiff_t(base));
+    }
+    base += static_cast<size_t>(segment.tokens());
+  }
+  return scores;
+}
+
+Status Repair::AddBlendRows(double ratio, PromptPlan* plan, RepairReport* report) {
+  const int32_t layers = engine_.model().config.layers;
+  if (layers <= kBlendLayer) {
+    return InvalidArgument("blend needs a model of at least 2 layers; use query or link");
+  }
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<float> scores, ProbeDeviations(*plan));
+  report->looked_rows += static_cast<double>(scores.size()) * (kBlendLayer + 1) / layers;
+  report->selected += SelectRows(scores, {ratio, 0, 1}, plan);
+  return Status::Ok();
+}
+
+Result<RepairReport> Repair::Choose(const FusionPolicy& policy, PromptPlan* plan) {
+  RepairReport report;
+  const auto begin = std::chrono::steady_clock::now();
+  if (FusedRows(*plan) == 0) return report;
+  if (policy.blend_ratio > 0) {
+    KVASIR_RETURN_IF_ERROR(AddBlendRows(policy.blend_ratio, plan, &report));
+  }
+  if (policy.query.ratio > 0) KVASIR_RETURN_IF_ERROR(AddQueryRows(policy.query, plan, &report));
+  report.ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  return report;
+}
+
+}  // namespace kvasir
