@@ -4,7 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
+
+#include "kernels/core/step_batch.h"
 
 namespace kvasir {
 
@@ -28,12 +31,18 @@ struct AttentionMass {
 };
 
 // What one Attention call adds to: the weights of batch rows [row_begin, row_end), all of one
-// sequence, go to mass [H][stride] in host memory, at the absolute position of each key. The sum
-// runs over the rows in their order, so its bits do not depend on the batch.
+// sequence, go to mass [H][stride] in host memory, at the absolute position of each key: its
+// segment's base + its place there (keys of segments that overlap add up). Masked keys add nothing.
+//
+// Each weight is rounded to fp32 and added to what `mass` holds, row by row in ascending order, so
+// the bits depend neither on the batch nor on how rows are cut into ranges and calls.
 struct MassRange {
   int32_t row_begin = 0, row_end = 0;
   float* mass = nullptr;
   int64_t stride = 0;  // > the largest key position that the rows see
 };
+
+// Aborts unless the ranges are as AttentionArgs wants them and within their strides.
+void CheckMassRanges(std::span<const MassRange> ranges, const StepBatch& batch);
 
 }  // namespace kvasir

@@ -90,8 +90,9 @@ struct AttentionArgs {
   const StepBatch* batch = nullptr;
   const AttentionPlan* plan = nullptr;  // made by PlanAttention from the same batch
   TensorView out;                       // [T][H*D]
-  // Rows whose softmax weights are wanted as well; ranges ascend and do not overlap.
-  std::span<const MassRange> mass;
+  // Rows whose softmax weights are wanted as well; ranges ascend and do not overlap. `out` is the
+  // same, bit for bit, with and without them.
+  std::span<const MassRange> mass = {};
 };
 
 class Backend {
@@ -159,7 +160,8 @@ class Backend {
 
   virtual std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) = 0;
   // out = softmax(scale * <R(position - base) q, key>) * value over all segments of the row's
-  // sequence under the mask. The keys' own rotation is in the pool already.
+  // sequence under the mask. The keys' own rotation is in the pool already. args.mass is complete
+  // when the call returns; the caller clears it beforehand.
   virtual void Attention(const AttentionArgs& args) = 0;
 };
 

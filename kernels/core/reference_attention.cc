@@ -90,22 +90,27 @@ class RowHead {
       double score = 0;
       for (int64_t d = 0; d < head_dim_; ++d) score += q[static_cast<size_t>(d)] * key[d];
       scores_.push_back(score * args_.scale);
+      positions_.push_back(int64_t{segment.base} + j);
       values_.push_back(pool_.V(args_.layer, slot) + kv_offset_);
     }
   }
 
-  // Writes the output; a row that sees no key gets zeros.
-  void Finish() const {
+  // Writes the output; a row that sees no key gets zeros. mass [positions] of the head, or null.
+  void Finish(float* mass) {
     std::vector<double> sum(static_cast<size_t>(head_dim_), 0.0);
     double total = 0, top = -std::numeric_limits<double>::infinity();
     for (const double score : scores_) top = std::max(top, score);
     for (size_t i = 0; i < scores_.size(); ++i) {
-      const double weight = std::exp(scores_[i] - top);
+      const double weight = scores_[i] = std::exp(scores_[i] - top);
       total += weight;
       for (size_t d = 0; d < sum.size(); ++d) sum[d] += weight * values_[i][d];
     }
     for (size_t d = 0; d < sum.size(); ++d) {
       out_[d] = scores_.empty() ? 0.0f : static_cast<float>(sum[d] / total);
+    }
+    if (mass == nullptr) return;
+    for (size_t i = 0; i < scores_.size(); ++i) {
+      mass[positions_[i]] += static_cast<float>(scores_[i] / total);
     }
   }
 
@@ -122,9 +127,18 @@ class RowHead {
   const float* q_;
   float* out_;
   int64_t kv_offset_ = 0;
-  std::vector<double> scores_;
+  std::vector<double> scores_;  // weights, not yet divided by their sum, once finished
+  std::vector<int64_t> positions_;
   std::vector<const float*> values_;
 };
+
+// Where the weights of (row, head) go; null = they are not wanted.
+float* MassOf(const AttentionArgs& args, int32_t row, int32_t head) {
+  for (const MassRange& range : args.mass) {
+    if (row >= range.row_begin && row < range.row_end) return range.mass + head * range.stride;
+  }
+  return nullptr;
+}
 
 }  // namespace
 
@@ -212,6 +226,7 @@ void Attention(const AttentionArgs& args) {
   KVASIR_CHECK(args.q.cols % (head_dim * pool.layout().kv_heads) == 0);
   KVASIR_CHECK(args.out.rows == args.q.rows && args.out.cols == args.q.cols);
   KVASIR_CHECK(args.q.rows == args.batch->rows());
+  CheckMassRanges(args.mass, *args.batch);
   const auto heads = static_cast<int32_t>(args.q.cols / head_dim);
   for (const SequenceSpan& sequence : args.batch->sequences) {
     for (int32_t row = sequence.row_begin; row < sequence.row_end; ++row) {
@@ -220,7 +235,7 @@ void Attention(const AttentionArgs& args) {
         for (int32_t s = sequence.segment_begin; s < sequence.segment_end; ++s) {
           work.AddSegment(args.batch->segments[static_cast<size_t>(s)]);
         }
-        work.Finish();
+        work.Finish(MassOf(args, row, head));
       }
     }
   }

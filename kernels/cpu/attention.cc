@@ -7,6 +7,7 @@
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/attention_ops.h"
 #include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/attention_scores.h"
 #include "kernels/cpu/kv_pool.h"
 
 namespace kvasir {
@@ -20,6 +21,7 @@ struct Call {
   const CpuKvPool& pool;
   const Rotations& rotations;
   int32_t head_dim, width, group;  // D, D', H / G
+  const KeptScores* kept = nullptr;
 
   Call(const AttentionOps& o, const AttentionArgs& a, const Rotations& r)
       : ops(o),
@@ -42,8 +44,12 @@ struct Call {
 // One row tile and kv head. Lane i is row i / group, query head i % group of the kv head's group.
 class TileWork {
  public:
-  TileWork(const Call& call, const RowTile& tile, int32_t head, std::vector<float>& scratch)
-      : call_(call), tile_(tile), head_(head), lanes_(call.lanes(tile)) {
+  TileWork(const Call& call, int32_t tile, int32_t head, std::vector<float>& scratch)
+      : call_(call),
+        tile_(call.plan.tiles()[static_cast<size_t>(tile)]),
+        head_(head),
+        lanes_(call.lanes(tile_)) {
+    if (call.kept != nullptr) kept_ = call.kept->Of(tile, head);
     const int64_t values = lanes_ * call.width;
     const auto floats = static_cast<size_t>(4 * values + (kTileSlots + 3) * lanes_);
     if (scratch.size() < floats) scratch.resize(floats);
@@ -102,6 +108,9 @@ class TileWork {
       const float* acc = total_acc_ + lane * call_.width;
       float* out = LaneOf(call_.args.out, lane);
       for (int32_t d = 0; d < call_.head_dim; ++d) out[d] = acc[d] * share;
+      if (kept_.scores == nullptr) continue;
+      kept_.max[lane] = total_max_[lane];
+      kept_.share[lane] = share;
     }
   }
 
@@ -143,20 +152,12 @@ class TileWork {
     segment_ = segment;
   }
 
-  KeyRange RangeOf(int32_t row, const PlannedPiece& piece) const {
-    const int64_t base = call_.args.batch->segments[static_cast<size_t>(piece.segment)].base;
-    const int64_t offset = call_.position(row) - base - piece.first_key;
-    const int64_t hi = std::clamp<int64_t>(offset + 1, 0, piece.keys);
-    const int64_t lo = call_.args.window == 0 ? 0 : offset + 1 - call_.args.window;
-    return {static_cast<int32_t>(std::clamp<int64_t>(lo, 0, piece.keys)), static_cast<int32_t>(hi)};
-  }
-
   // Ranges of all lanes; false if none sees a key.
   bool FillRanges(const PlannedPiece& piece) {
     bool any = false;
     auto lane = ranges_.begin();
     for (int32_t row = tile_.row_begin; row < tile_.row_end; ++row) {
-      const KeyRange range = RangeOf(row, piece);
+      const KeyRange range = SeenKeys(call_.args, row, piece);
       lane = std::fill_n(lane, call_.group, range);
       any |= range.lo < range.hi;
     }
@@ -182,6 +183,10 @@ class TileWork {
     FillTiles(piece, tiles.k, tiles.v);
     const int32_t next = std::min(index + 1, tile_.piece_end - 1);
     FillTiles(call_.plan.pieces()[static_cast<size_t>(next)], tiles.next_k, tiles.next_v);
+    if (kept_.scores != nullptr) {
+      state_.scores = kept_.scores + (index - tile_.piece_begin) * kPieceKeys;
+      state_.score_stride = kept_.stride;
+    }
     call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), turned_, ranges_.data(),
                         state_);
   }
@@ -194,6 +199,7 @@ class TileWork {
   float* query_;          // [lanes][D'] scaled
   float* turned_;         // [lanes][D'] scaled and turned
   LaneState state_;       // of the current split
+  TileScores kept_;       // null unless wanted
   float *total_max_, *total_sum_, *total_acc_;
   std::vector<KeyRange> ranges_;
 };
@@ -209,7 +215,7 @@ float* PartialsOf(const Call& call, const RowTile& tile, int32_t head, int32_t s
 void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head,
              std::vector<float>& scratch) {
   const RowTile& tile = call.plan.tiles()[static_cast<size_t>(unit.tile)];
-  TileWork work(call, tile, head, scratch);
+  TileWork work(call, unit.tile, head, scratch);
   if (unit.split != AttentionUnit::kWholeTile) {
     work.RunSplit(unit.split);
     work.StorePartials(PartialsOf(call, tile, head, unit.split));
@@ -224,18 +230,42 @@ void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head,
 }
 
 // Merges the partial results of all split tiles: a few microseconds, on the caller's thread.
-void MergeSplitTiles(const Call& call, std::vector<float>& scratch) {
-  for (const AttentionUnit& unit : call.plan.units()) {
+void MergeSplitTiles(const Call& call, const std::vector<AttentionUnit>& units,
+                     std::vector<float>& scratch) {
+  for (const AttentionUnit& unit : units) {
     if (unit.split != 0) continue;
     const RowTile& tile = call.plan.tiles()[static_cast<size_t>(unit.tile)];
     for (int32_t head = 0; head < call.pool.layout().kv_heads; ++head) {
-      TileWork work(call, tile, head, scratch);
+      TileWork work(call, unit.tile, head, scratch);
       work.ClearTotals();
       for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
         work.MergePartials(PartialsOf(call, tile, head, split));
       }
       work.Finish();
     }
+  }
+}
+
+// Head by head: one head's keys and values of a sequence stay in a core's cache.
+void RunUnits(const Call& call, const std::vector<AttentionUnit>& units, ThreadPool& threads) {
+  const auto count = static_cast<int64_t>(units.size());
+  std::vector<std::vector<float>>& scratch = call.plan.scratch();
+  threads.ParallelFor(count * call.pool.layout().kv_heads, [&](int64_t task, int thread) {
+    RunUnit(call, units[static_cast<size_t>(task % count)], static_cast<int32_t>(task / count),
+            scratch[static_cast<size_t>(thread)]);
+  });
+  if (call.plan.partial_rows() > 0) MergeSplitTiles(call, units, scratch[0]);
+}
+
+void RunWaves(Call& call, ThreadPool& threads) {
+  const KeptScores kept(call.args, call.group, threads.threads());
+  call.kept = &kept;
+  const int64_t query_heads = int64_t{call.pool.layout().kv_heads} * call.group;
+  for (const KeptScores::Wave& wave : kept.waves()) {
+    RunUnits(call, wave.units, threads);
+    threads.ParallelFor(query_heads, [&](int64_t head, int) {
+      kept.AddMass(call.ops, wave, static_cast<int32_t>(head));
+    });
   }
 }
 
@@ -247,6 +277,7 @@ void CheckShapes(const AttentionArgs& args) {
   KVASIR_CHECK(args.q.rows == args.batch->rows());
   KVASIR_CHECK(&static_cast<const CpuAttentionPlan&>(*args.plan).batch() == args.batch);
   KVASIR_CHECK(args.rope == nullptr || args.rope->rotary_dims <= layout.head_dim);
+  CheckMassRanges(args.mass, *args.batch);
 }
 
 }  // namespace
@@ -262,18 +293,13 @@ void CpuAttention(const AttentionOps& ops, ThreadPool& threads, const AttentionA
   const auto& plan = static_cast<const CpuAttentionPlan&>(*args.plan);
   const auto rotations =
       static_cast<const CpuKvPool&>(*args.pool).RotationsFor(args.rope, plan.rotations());
-  const Call call(ops, args, *rotations);
+  Call call(ops, args, *rotations);
   const int64_t heads = args.pool->layout().kv_heads;
   plan.scratch().resize(static_cast<size_t>(threads.threads()));
   plan.partials().resize(
       static_cast<size_t>(plan.partial_rows() * heads * call.group * call.partial_floats()));
-  // Head by head: one head's keys and values of a sequence stay in a core's cache.
-  const auto units = static_cast<int64_t>(plan.units().size());
-  threads.ParallelFor(units * heads, [&](int64_t task, int thread) {
-    RunUnit(call, plan.units()[static_cast<size_t>(task % units)],
-            static_cast<int32_t>(task / units), plan.scratch()[static_cast<size_t>(thread)]);
-  });
-  if (plan.partial_rows() > 0) MergeSplitTiles(call, plan.scratch()[0]);
+  if (args.mass.empty()) return RunUnits(call, plan.units(), threads);
+  RunWaves(call, threads);
 }
 
 }  // namespace kvasir

@@ -216,6 +216,19 @@ inline KeyRange UnionOf(const KeyRange* ranges, int n) {
   return all;
 }
 
+// For lanes whose weights are wanted as such: those made here are relative to a maximum that may
+// still grow.
+template <int kCount>
+__attribute__((noinline)) void KeepScores(const float (*scores)[kPieceKeys],
+                                          const LaneState& state) {
+  for (int lane = 0; lane < kCount; ++lane) {
+    float* to = state.scores + lane * state.score_stride;
+    for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
+      Simd::Store(to + key, Simd::Load(&scores[lane][key]));
+    }
+  }
+}
+
 template <typename Pairs, int kCount, bool kFetchNext>
 void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const float* q,
                      const KeyRange* ranges, const LaneState& state) {
@@ -225,6 +238,7 @@ void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const floa
   for (int key = 0; key < kPieceKeys; key += kTileVectors * Simd::kWidth) {
     ScoreVectors<Pairs, kCount, kFetchNext>(tile, piece, key, q, scores);
   }
+  if (state.scores != nullptr) KeepScores<kCount>(scores, state);
   float factors[kCount];
   SoftmaxStep<kCount>(ranges, scores, state.max, state.sum, factors);
   AddColumns<Pairs, kCount, kTileVectors, kFetchNext>(tile, piece, keys, 0, scores, factors,
@@ -240,7 +254,8 @@ void AddPieceTail(const KvTile& tile, const AttentionPiece& piece, int n, const 
     for (int i = 0; i < n; ++i) {
       AddPieceToLanes<Pairs, 1, true>(
           tile, piece, q + i * tile.v_width, ranges + i,
-          {state.max + i, state.sum + i * kTileSlots, state.acc + i * int64_t{tile.v_width}});
+          {state.max + i, state.sum + i * kTileSlots, state.acc + i * int64_t{tile.v_width},
+           state.scores + i * state.score_stride, state.score_stride});
     }
   } else if constexpr (kCount > 0) {
     if (n == kCount) {
@@ -269,6 +284,7 @@ void AddPieceOf(const KvTile& tile, AttentionPiece piece, int n, const float* q,
     state.max += kTileLanes;
     state.sum += kTileLanes * kTileSlots;
     state.acc += kTileLanes * width;
+    state.scores += kTileLanes * state.score_stride;
   }
   AddPieceTail<Pairs, kTileLanes - 1>(tile, piece, n, q, ranges, state);
 }
@@ -310,7 +326,22 @@ void MergeSplit(float max, float sum, const float* acc, int32_t width, const Lan
   *total.max = top;
 }
 
-constexpr AttentionOps kAttentionTable = {RotateQuery, AddPiece, SumLane, MergeSplit};
+void AddWeights(const float* scores, const KeyRange& keys, float max, float share, float* mass) {
+  const F top = Simd::Set(max), part = Simd::Set(share);
+  const auto weights = [&](int key) __attribute__((always_inline)) {
+    return Simd::Mul(Exp2(Simd::Sub(Simd::Load(scores + key), top)), part);
+  };
+  int key = keys.lo;
+  for (; key + Simd::kWidth <= keys.hi; key += Simd::kWidth) {
+    Simd::Store(mass + key, Simd::Add(Simd::Load(mass + key), weights(key)));
+  }
+  if (key == keys.hi) return;
+  float rest[Simd::kWidth];
+  Simd::Store(rest, weights(key));
+  for (int i = 0; key < keys.hi; ++key, ++i) mass[key] += rest[i];
+}
+
+constexpr AttentionOps kAttentionTable = {RotateQuery, AddPiece, SumLane, MergeSplit, AddWeights};
 
 }  // namespace
 }  // namespace kvasir

@@ -37,6 +37,10 @@ struct LaneState {
   float* max;  // [n], kNoScore at first
   float* sum;  // [n][16] partial sums of the weights, zeros at first
   float* acc;  // [n][D'] weighted values, zeros at first
+  // [n][score_stride]: where the piece's 64 scores of each lane that sees a key of it are kept,
+  // those out of its range being anything. Null (and stride 0) = nowhere.
+  float* scores = nullptr;
+  int64_t score_stride = 0;
 };
 
 // Softmax over the splits so far of one lane.
@@ -57,6 +61,10 @@ struct AttentionOps {
   float (*sum)(const float* partial_sums);
   // Adds a split: `sum` and acc [D'] are relative to 2^max. sum = 0 (no key seen) adds nothing.
   void (*merge)(float max, float sum, const float* acc, int32_t width, const LaneTotal& total);
+  // mass[key] += 2^(scores[key] - max) * share for the keys of a range. Scores up to a vector (16)
+  // behind it are read, not used.
+  void (*add_weights)(const float* scores, const KeyRange& keys, float max, float share,
+                      float* mass);
 };
 
 extern const AttentionOps kAttentionScalar, kAttentionAvx2, kAttentionAvx512;

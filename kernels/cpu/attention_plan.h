@@ -9,10 +9,12 @@
 //  - A *unit* is one tile, or one split of a tile where there are too few tiles for the threads.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "kernels/core/backend.h"
+#include "kernels/cpu/attention_ops.h"
 
 namespace kvasir {
 
@@ -59,6 +61,7 @@ class CpuAttentionPlan final : public AttentionPlan {
   // Per-thread memory of CpuAttention, kept from layer to layer; one call at a time.
   std::vector<std::vector<float>>& scratch() const { return scratch_; }
   std::vector<float>& partials() const { return partials_; }
+  std::vector<float>& scores() const { return scores_; }
 
  private:
   void AddPieces(const SequenceSpan& sequence);
@@ -73,7 +76,17 @@ class CpuAttentionPlan final : public AttentionPlan {
   int64_t partial_rows_ = 0;
   int64_t rotations_ = 0;
   mutable std::vector<std::vector<float>> scratch_;
-  mutable std::vector<float> partials_;
+  mutable std::vector<float> partials_, scores_;
 };
+
+// The keys of a piece that a row sees.
+inline KeyRange SeenKeys(const AttentionArgs& args, int32_t row, const PlannedPiece& piece) {
+  const int64_t base = args.batch->segments[static_cast<size_t>(piece.segment)].base;
+  const int64_t position = args.batch->positions[static_cast<size_t>(row)];
+  const int64_t offset = position - base - piece.first_key;
+  const int64_t hi = std::clamp<int64_t>(offset + 1, 0, piece.keys);
+  const int64_t lo = args.window == 0 ? 0 : offset + 1 - args.window;
+  return {static_cast<int32_t>(std::clamp<int64_t>(lo, 0, piece.keys)), static_cast<int32_t>(hi)};
+}
 
 }  // namespace kvasir
