@@ -257,7 +257,8 @@ void RunUnits(const Call& call, const std::vector<AttentionUnit>& units, ThreadP
   if (call.plan.partial_rows() > 0) MergeSplitTiles(call, units, scratch[0]);
 }
 
-void RunWaves(Call& call, ThreadPool& threads) {
+// The same in waves, for the weights of wanted rows.
+void RunWaves(Call call, ThreadPool& threads) {
   const KeptScores kept(call.args, call.group, threads.threads());
   call.kept = &kept;
   const int64_t query_heads = int64_t{call.pool.layout().kv_heads} * call.group;
@@ -293,7 +294,7 @@ void CpuAttention(const AttentionOps& ops, ThreadPool& threads, const AttentionA
   const auto& plan = static_cast<const CpuAttentionPlan&>(*args.plan);
   const auto rotations =
       static_cast<const CpuKvPool&>(*args.pool).RotationsFor(args.rope, plan.rotations());
-  Call call(ops, args, *rotations);
+  const Call call(ops, args, *rotations);
   const int64_t heads = args.pool->layout().kv_heads;
   plan.scratch().resize(static_cast<size_t>(threads.threads()));
   plan.partials().resize(

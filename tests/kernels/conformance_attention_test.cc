@@ -6,104 +6,12 @@
 #include <algorithm>
 #include <cstring>
 
-#include "tests/kernels/conformance_fixture.h"
+#include "tests/kernels/attention_scene.h"
 
 namespace kvasir {
 namespace {
 
 using ConformanceAttention = Conformance;
-
-constexpr int32_t kBlocks = 400;
-
-// Puts the KV of FillSegments into another backend's pool.
-void LoadSegments(Backend& backend, KvPool& pool, int32_t layer, const StepBatch& batch,
-                  const std::vector<SegmentKv>& kv) {
-  for (size_t s = 0; s < kv.size(); ++s) {
-    KvLayerPlanes planes{DType::kF32, batch.segments[s].length, kv[s].k.data(),
-                         nullptr,     kv[s].v.data(),           nullptr};
-    backend.LoadKv(pool, layer, planes, BlocksOf(batch, batch.segments[s]), nullptr);
-  }
-}
-
-double MaxNorm(const std::vector<float>& values, int64_t width) {
-  double top = 0;
-  for (size_t begin = 0; begin < values.size(); begin += static_cast<size_t>(width)) {
-    double squares = 0;
-    for (int64_t i = 0; i < width; ++i) {
-      squares += std::pow(values[begin + static_cast<size_t>(i)], 2);
-    }
-    top = std::max(top, squares);
-  }
-  return std::sqrt(top);
-}
-
-// With S = scale |q| |k| a score is off by at most (D + 12) u S: the dot product's D u, rotation
-// and scaling the rest. Weights are relative to e^score, so numerator and denominator each are off
-// by that and by the longest chain of fp32 sums, 512 keys of a split, plus merges and exp2.
-double AttentionTolerance(const AttentionCase& c, const std::vector<float>& q,
-                          const std::vector<SegmentKv>& kv, int32_t keys) {
-  double key = 0, value = 0;
-  for (const SegmentKv& segment : kv) {
-    key = std::max(key, MaxNorm(segment.k, c.head_dim));
-    for (const float v : segment.v) value = std::max(value, std::abs(double{v}));
-  }
-  const double magnitude = c.rope != nullptr ? std::abs(c.rope->magnitude) : 1.0;
-  const double score = c.scale() * MaxNorm(q, c.head_dim) * key * std::max(1.0, magnitude);
-  const double chain = std::min(keys, 512) + keys / 512 + 16;
-  return value * kUnit * (2 * (c.head_dim + 12) * score + 2 * chain);
-}
-
-struct Scene {
-  AttentionCase c;
-  StepBatch batch;
-  std::vector<float> q;
-  std::vector<SegmentKv> kv;
-  std::unique_ptr<KvPool> pool;
-  double tolerance = 0;
-};
-
-Scene MakeScene(Backend& backend, const AttentionCase& c, const std::vector<SequenceSpec>& specs,
-                std::mt19937& random) {
-  Scene scene;
-  scene.c = c;
-  SceneBuilder builder(kBlocks, random);
-  int32_t keys = 0;
-  for (const SequenceSpec& spec : specs) {
-    builder.Add(spec);
-    keys = std::max(keys, TokensOf(spec));
-  }
-  scene.batch = std::move(builder.batch);
-  scene.q = Normal(static_cast<size_t>(scene.batch.rows() * c.q_width()), random);
-  scene.pool = std::move(*backend.CreateKvPool({2, c.kv_heads, c.head_dim, c.dtype}, kBlocks));
-  scene.kv = FillSegments(backend, *scene.pool, 1, scene.batch, random);
-  scene.tolerance = AttentionTolerance(c, scene.q, scene.kv, keys);
-  return scene;
-}
-
-std::vector<float> Attend(Backend& backend, const Scene& scene) {
-  return RunAttention(backend, *scene.pool, 1, scene.batch, scene.c, scene.q);
-}
-
-std::string Describe(const AttentionCase& c) {
-  return "G " + std::to_string(c.kv_heads) + " group " + std::to_string(c.group) + " D " +
-         std::to_string(c.head_dim) + " " + std::string(TraitsOf(c.dtype).name) + " window " +
-         std::to_string(c.window) + " rope " + std::to_string(c.rope ? c.rope->rotary_dims : 0);
-}
-
-// Rotary tables of every kind: none, both pairings, partial, with a magnitude.
-struct Ropes {
-  explicit Ropes(int32_t head_dim)
-      : interleaved(RopeTable::Plain(RopePairing::kInterleaved, head_dim, 10000)),
-        half(RopeTable::Plain(RopePairing::kHalfSplit, head_dim, 1e6)),
-        partial(RopeTable::Plain(RopePairing::kHalfSplit, head_dim / 4 * 2, 10000)),
-        partial_interleaved(RopeTable::Plain(RopePairing::kInterleaved, head_dim / 4 * 2, 500)) {
-    half.magnitude = 1.25f;
-  }
-  std::vector<const RopeTable*> all() const {
-    return {nullptr, &interleaved, &half, &partial, &partial_interleaved};
-  }
-  RopeTable interleaved, half, partial, partial_interleaved;
-};
 
 void ExpectLikeReference(Backend& backend, Backend& reference, const AttentionCase& c,
                          const std::vector<SequenceSpec>& specs, std::mt19937& random) {
@@ -118,15 +26,6 @@ void ExpectLikeReference(Backend& backend, Backend& reference, const AttentionCa
         << "row " << i / static_cast<size_t>(c.q_width()) << " column "
         << i % static_cast<size_t>(c.q_width());
   }
-}
-
-// Segments of lengths that are no multiples of a block, rows all over them.
-std::vector<SequenceSpec> MixedSequences(int32_t rows) {
-  std::vector<SequenceSpec> specs = {
-      {{37, 1, 64, 100, 5}, {}}, {{300, 17}, {}}, {{1}, {0}}, {{16, 16, 16}, {15, 16, 47}}};
-  specs[0].rows = {0, 36, 37, 38, 101, 102, 150, 201, 206};
-  specs[1].rows = RowRange(std::max(0, 317 - rows), 317);
-  return specs;
 }
 
 TEST_P(ConformanceAttention, HeadsAndDimensions) {
@@ -277,27 +176,6 @@ TEST_P(ConformanceAttention, QueryOffsetsEqualAbsolutePositions) {
     const double tolerance = AttentionTolerance(c, q, {{keys, values}}, 2089) * 1.25;
     for (size_t d = 0; d < 64; ++d) ASSERT_NEAR(got[d], sum[d] / total, tolerance);
   }
-}
-
-// `batch` with row `row` of sequence `sequence` alone. `cut` also takes away what lies behind the
-// row, as in a step that computes nothing later.
-StepBatch RowAlone(const StepBatch& batch, size_t sequence, int32_t row, bool cut) {
-  const auto r = static_cast<size_t>(row);
-  const SequenceSpan& span = batch.sequences[sequence];
-  StepBatch alone;
-  alone.token_ids = {batch.token_ids[r]};
-  alone.positions = {batch.positions[r]};
-  alone.local_positions = {batch.local_positions[r]};
-  alone.slots = {batch.slots[r]};
-  alone.block_table = batch.block_table;
-  for (int32_t s = span.segment_begin; s < span.segment_end; ++s) {
-    SegmentRef segment = batch.segments[static_cast<size_t>(s)];
-    if (cut && segment.base > batch.positions[r]) break;
-    if (cut) segment.length = std::min(segment.length, batch.positions[r] - segment.base + 1);
-    alone.segments.push_back(segment);
-  }
-  alone.sequences = {{0, 1, 0, static_cast<int32_t>(alone.segments.size())}};
-  return alone;
 }
 
 TEST_P(ConformanceAttention, BitsOfARowAloneAndInAnyBatch) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -200,7 +201,8 @@ struct AttentionCase {
 // Runs attention of `batch` on `pool`; q [T][H*D]; returns [T][H*D].
 inline std::vector<float> RunAttention(Backend& backend, const KvPool& pool, int32_t layer,
                                        const StepBatch& batch, const AttentionCase& c,
-                                       const std::vector<float>& q) {
+                                       const std::vector<float>& q,
+                                       std::span<const MassRange> mass = {}) {
   Tensor in(backend, batch.rows(), c.q_width(), q), out(backend, batch.rows(), c.q_width());
   const auto plan = backend.PlanAttention(batch);
   AttentionArgs args;
@@ -213,6 +215,7 @@ inline std::vector<float> RunAttention(Backend& backend, const KvPool& pool, int
   args.batch = &batch;
   args.plan = plan.get();
   args.out = out.view();
+  args.mass = mass;
   backend.Attention(args);
   return out.Pull();
 }
