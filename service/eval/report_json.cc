@@ -1,0 +1,195 @@
+#include "service/eval/report_json.h"
+
+#include <fstream>
+#include <sstream>
+
+#include "service/eval/item_json.h"
+
+namespace kvasir {
+namespace {
+
+namespace json = boost::json;
+
+json::value NumberOrNull(const std::optional<Estimate>& estimate) {
+  return estimate ? FiniteOrNull(estimate->value) : json::value(nullptr);
+}
+
+json::array Interval(const Estimate& estimate) {
+  return {FiniteOrNull(estimate.low), FiniteOrNull(estimate.high)};
+}
+
+json::object ValueAndInterval(const Estimate& estimate) {
+  return {{"value", FiniteOrNull(estimate.value)}, {"ci95", Interval(estimate)}};
+}
+
+// Sets object[name]; a name "a.b" sets field b of the object in field a.
+void SetAt(std::string_view name, json::value value, json::object* object) {
+  const size_t dot = name.find('.');
+  if (dot == std::string_view::npos) {
+    (*object)[{name.data(), name.size()}] = std::move(value);
+    return;
+  }
+  json::value& inner = (*object)[{name.data(), dot}];
+  if (!inner.is_object()) inner.emplace_object();
+  const std::string_view rest = name.substr(dot + 1);
+  inner.get_object()[{rest.data(), rest.size()}] = std::move(value);
+}
+
+json::object RowToJson(const EvalRow& row, const RowSummary& summary) {
+  json::object object = {{"ingestion", row.ingestion},
+                         {"policy", row.policy},
+                         {"codec", row.codec},
+                         {"note", row.note},
+                         {"items", summary.items}};
+  json::object intervals, vs_concat;
+  for (size_t i = 0; i < kEvalMetrics; ++i) {
+    const std::string_view name = MetricName(static_cast<EvalMetric>(i));
+    SetAt(name, NumberOrNull(summary.metrics[i]), &object);
+    if (summary.metrics[i]) SetAt(name, Interval(*summary.metrics[i]), &intervals);
+    if (summary.vs_concat[i]) SetAt(name, ValueAndInterval(*summary.vs_concat[i]), &vs_concat);
+  }
+  object["speedup"] = NumberOrNull(summary.speedup);
+  if (summary.speedup) intervals["speedup"] = Interval(*summary.speedup);
+  object["ci95"] = std::move(intervals);
+  object["vs_concat"] = vs_concat.empty() ? json::value(nullptr) : json::value(vs_concat);
+  json::array items;
+  for (const ItemResult& result : row.items) items.push_back(ItemToJson(result));
+  object["per_item"] = std::move(items);
+  return object;
+}
+
+json::object ReportObject(const EvalReport& report, const std::vector<RowSummary>& summaries) {
+  json::object object = {{"model", report.model},
+                         {"model_digest", report.model_digest},
+                         {"isa", report.isa},
+                         {"seed", report.seed},
+                         {"items", report.questions.size()},
+                         {"steps", report.steps},
+                         {"questions_file", report.questions_file},
+                         {"system_text", report.system_text},
+                         {"chunk_tokens", report.chunk_tokens},
+                         {"started", report.started}};
+  json::object config;
+  for (const auto& [name, value] : report.config) config[name] = value;
+  object["config"] = std::move(config);
+  json::array rows, questions;
+  for (size_t i = 0; i < report.rows.size(); ++i) {
+    rows.push_back(RowToJson(report.rows[i], summaries[i]));
+  }
+  for (const EvalQuestionText& question : report.questions) {
+    questions.push_back(QuestionToJson(question));
+  }
+  object["rows"] = std::move(rows);
+  object["questions"] = std::move(questions);
+  return object;
+}
+
+// Levels down to `deep` one field or entry a line, what is below in one line.
+void Print(const json::value& value, int deep, const std::string& indent, std::string* out) {
+  const json::object* object = value.if_object();
+  const json::array* array = value.if_array();
+  const size_t size = object != nullptr ? object->size() : array != nullptr ? array->size() : 0;
+  if (deep == 0 || size == 0) {
+    *out += json::serialize(value);
+    return;
+  }
+  const std::string inner = indent + "  ";
+  size_t left = size;
+  *out += object != nullptr ? "{\n" : "[\n";
+  auto print_one = [&](const json::value& one) {
+    Print(one, deep - 1, inner, out);
+    *out += --left > 0 ? ",\n" : "\n";
+  };
+  if (object != nullptr) {
+    for (const auto& field : *object) {
+      *out += inner + json::serialize(json::value(field.key())) + ": ";
+      print_one(field.value());
+    }
+  } else {
+    for (const json::value& one : *array) {
+      *out += inner;
+      print_one(one);
+    }
+  }
+  *out += indent + (object != nullptr ? "}" : "]");
+}
+
+Result<EvalRow> ReadRow(const json::value& value, const std::string& where) {
+  ObjectReader reader(value, where);
+  EvalRow row;
+  row.ingestion = reader.Text("ingestion");
+  row.policy = reader.Text("policy");
+  row.codec = reader.Text("codec");
+  row.note = reader.Text("note");
+  const json::array* items = reader.Array("per_item");
+  KVASIR_RETURN_IF_ERROR(reader.status());
+  for (size_t i = 0; i < items->size(); ++i) {
+    const std::string what = where + ".per_item[" + std::to_string(i) + "]";
+    KVASIR_ASSIGN_OR_RETURN(ItemResult item, ItemFromJson((*items)[i], what));
+    row.items.push_back(std::move(item));
+  }
+  return row;
+}
+
+void ReadHead(ObjectReader* reader, EvalReport* report) {
+  report->model = reader->Text("model");
+  report->model_digest = reader->Text("model_digest");
+  report->isa = reader->Text("isa");
+  report->seed = reader->Unsigned("seed");
+  report->steps = reader->Integer("steps");
+  report->questions_file = reader->Text("questions_file");
+  report->system_text = reader->Text("system_text");
+  report->chunk_tokens = reader->Integer("chunk_tokens");
+  report->started = reader->Text("started");
+  const json::value* config = reader->Value("config");
+  if (config == nullptr) return;
+  if (!config->is_object()) return reader->Fail("config", "must be an object");
+  for (const auto& field : config->get_object()) {
+    if (!field.value().is_string()) return reader->Fail("config", "must hold strings alone");
+    report->config.emplace_back(std::string(std::string_view(field.key())),
+                                std::string(std::string_view(field.value().get_string())));
+  }
+}
+
+}  // namespace
+
+std::string ReportToJson(const EvalReport& report, const std::vector<RowSummary>& summaries) {
+  KVASIR_CHECK(summaries.size() == report.rows.size());
+  constexpr int kDeep = 4;  // the report, its rows, a row's fields, its items
+  std::string text;
+  Print(ReportObject(report, summaries), kDeep, "", &text);
+  return text + "\n";
+}
+
+Result<EvalReport> ReportFromJson(std::string_view text) {
+  KVASIR_ASSIGN_OR_RETURN(const json::value value, ParseJsonText(text));
+  if (!value.is_object()) return InvalidArgument("a report of kvasir eval is a JSON object");
+  ObjectReader reader(value, "");
+  EvalReport report;
+  ReadHead(&reader, &report);
+  const json::array* questions = reader.Array("questions");
+  const json::array* rows = reader.Array("rows");
+  KVASIR_RETURN_IF_ERROR(reader.status());
+  for (size_t i = 0; i < questions->size(); ++i) {
+    const std::string where = "questions[" + std::to_string(i) + "]";
+    KVASIR_ASSIGN_OR_RETURN(EvalQuestionText question, QuestionFromJson((*questions)[i], where));
+    report.questions.push_back(std::move(question));
+  }
+  for (size_t i = 0; i < rows->size(); ++i) {
+    KVASIR_ASSIGN_OR_RETURN(EvalRow row, ReadRow((*rows)[i], "rows[" + std::to_string(i) + "]"));
+    report.rows.push_back(std::move(row));
+  }
+  return report;
+}
+
+Result<EvalReport> ReadReport(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return NotFound(path + ": cannot be opened");
+  std::stringstream text;
+  text << in.rdbuf();
+  Result<EvalReport> report = ReportFromJson(text.str());
+  if (report.ok()) return report;
+  return Status(report.status().code(), path + ": " + report.status().message());
+}
+
+}  // namespace kvasir
