@@ -1,4 +1,4 @@
-// What the command line prints: errors, a progress bar, tables with wrapped cells.
+// What the command line prints: errors, a progress bar; tables by text_table.h.
 #pragma once
 
 #include <chrono>
@@ -9,6 +9,7 @@
 
 #include "kernels/core/status.h"
 #include "service/ingest_pipeline.h"
+#include "service/text_table.h"
 
 namespace kvasir {
 
@@ -18,20 +19,6 @@ inline constexpr int kExitOk = 0, kExitFailure = 1, kExitUsage = 2;
 void PrintError(const std::string& message);
 // Prints a failed status; `what` (may be "") goes before the message.
 int Fail(const Status& status, const std::string& what = "");
-
-std::string HumanBytes(uint64_t bytes);
-std::string Fixed(double value, int digits);
-
-struct TableColumn {
-  std::string title;
-  int width;  // in characters
-  bool right = false;
-};
-// A table whose cells wrap at words; a rule below the head and between rows.
-std::string FormatTable(const std::vector<TableColumn>& columns,
-                        const std::vector<std::vector<std::string>>& rows);
-// `text` in lines of at most `width` characters, broken at spaces where there are some.
-std::vector<std::string> WrapText(const std::string& text, int width);
 
 std::string ProgressLine(const IngestProgress& progress, bool bar);
 
