@@ -1,5 +1,6 @@
 #include "service/eval/report_json.h"
 
+#include <cstdio>
 #include <fstream>
 #include <sstream>
 
@@ -84,35 +85,55 @@ json::object ReportObject(const EvalReport& report, const std::vector<RowSummary
   return object;
 }
 
-// Levels down to `deep` one field or entry a line, what is below in one line.
-void Print(const json::value& value, int deep, const std::string& indent, std::string* out) {
-  const json::object* object = value.if_object();
-  const json::array* array = value.if_array();
-  const size_t size = object != nullptr ? object->size() : array != nullptr ? array->size() : 0;
-  if (deep == 0 || size == 0) {
-    *out += json::serialize(value);
-    return;
-  }
-  const std::string inner = indent + "  ";
-  size_t left = size;
-  *out += object != nullptr ? "{\n" : "[\n";
-  auto print_one = [&](const json::value& one) {
-    Print(one, deep - 1, inner, out);
-    *out += --left > 0 ? ",\n" : "\n";
-  };
-  if (object != nullptr) {
-    for (const auto& field : *object) {
-      *out += inner + json::serialize(json::value(field.key())) + ": ";
-      print_one(field.value());
-    }
-  } else {
-    for (const json::value& one : *array) {
-      *out += inner;
-      print_one(one);
-    }
-  }
-  *out += indent + (object != nullptr ? "}" : "]");
+// Twelve digits, which survive reading and writing again.
+std::string NumberText(double number) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.12g", number);
+  return text;
 }
+
+// Levels down to `deep` one field or entry a line, what is below in one line.
+class Printer {
+ public:
+  std::string Print(const json::value& value, int deep) {
+    Value(value, deep, "\n");
+    return std::move(out_);
+  }
+
+ private:
+  void Value(const json::value& value, int deep, const std::string& line) {
+    if (value.is_object()) {
+      Entries(value.get_object(), "{}", deep, line, [&](const auto& field, const auto& inner) {
+        out_ += json::serialize(json::value(field.key())) + ": ";
+        Value(field.value(), deep - 1, inner);
+      });
+    } else if (value.is_array()) {
+      Entries(value.get_array(), "[]", deep, line,
+              [&](const auto& entry, const auto& inner) { Value(entry, deep - 1, inner); });
+    } else {
+      out_ += value.is_double() ? NumberText(value.get_double()) : json::serialize(value);
+    }
+  }
+
+  // `line` is a line break with the indent of what is around.
+  template <typename Container, typename PrintOne>
+  void Entries(const Container& container, const char* brackets, int deep, const std::string& line,
+               PrintOne print_one) {
+    const std::string inner = deep > 0 ? line + "  " : "";
+    out_ += brackets[0];
+    bool first = true;
+    for (const auto& entry : container) {
+      if (!first) out_ += deep > 0 ? "," : ", ";
+      first = false;
+      out_ += inner;
+      print_one(entry, inner);
+    }
+    if (deep > 0 && !first) out_ += line;
+    out_ += brackets[1];
+  }
+
+  std::string out_;
+};
 
 Result<EvalRow> ReadRow(const json::value& value, const std::string& where) {
   ObjectReader reader(value, where);
@@ -156,9 +177,7 @@ void ReadHead(ObjectReader* reader, EvalReport* report) {
 std::string ReportToJson(const EvalReport& report, const std::vector<RowSummary>& summaries) {
   KVASIR_CHECK(summaries.size() == report.rows.size());
   constexpr int kDeep = 4;  // the report, its rows, a row's fields, its items
-  std::string text;
-  Print(ReportObject(report, summaries), kDeep, "", &text);
-  return text + "\n";
+  return Printer().Print(ReportObject(report, summaries), kDeep) + "\n";
 }
 
 Result<EvalReport> ReportFromJson(std::string_view text) {
