@@ -219,7 +219,7 @@ inline KeyRange UnionOf(const KeyRange* ranges, int n) {
 // For lanes whose weights are wanted as such: those made here are relative to a maximum that may
 // still grow.
 template <int kCount>
-__attribute__((noinline)) void KeepScores(const float (*scores)[kPieceKeys],
+__attribute__((noinline, cold)) void KeepScores(const float (*scores)[kPieceKeys],
                                           const LaneState& state) {
   for (int lane = 0; lane < kCount; ++lane) {
     float* to = state.scores + lane * state.score_stride;
