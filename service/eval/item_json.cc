@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "service/eval/clean_text.h"
+
 namespace kvasir {
 namespace {
 
@@ -16,7 +18,7 @@ double ToDouble(const json::value& value) { return value.to_number<double>(); }
 
 json::array TextsToJson(const std::vector<std::string>& texts) {
   json::array array;
-  for (const std::string& text : texts) array.emplace_back(text);
+  for (const std::string& text : texts) array.emplace_back(RepairUtf8(text));
   return array;
 }
 
@@ -190,7 +192,7 @@ json::object ItemToJson(const ItemResult& result) {
                          {"question_share", FiniteOrNull(result.question_share)},
                          {"selected", FiniteOrNull(result.selected)},
                          {"ttft_ms", TtftToJson(result.ttft)},
-                         {"text", result.text}};
+                         {"text", RepairUtf8(result.text)}};
   if (result.f1_gold) object["f1_gold"] = FiniteOrNull(*result.f1_gold);
   if (result.gold_loglik) object["gold_loglik"] = FiniteOrNull(*result.gold_loglik);
   return object;
@@ -221,9 +223,9 @@ Result<ItemResult> ItemFromJson(const json::value& value, std::string where) {
 }
 
 json::object QuestionToJson(const EvalQuestionText& question) {
-  return {{"id", question.id},
-          {"question", question.question},
-          {"full", question.full},
+  return {{"id", RepairUtf8(question.id)},
+          {"question", RepairUtf8(question.question)},
+          {"full", RepairUtf8(question.full)},
           {"answers", TextsToJson(question.answers)}};
 }
 

@@ -1,11 +1,11 @@
 #include "service/eval/report_table.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <set>
 
 #include "kernels/core/status.h"
+#include "service/eval/report_findings.h"
+#include "service/eval/report_numbers.h"
 #include "service/text_table.h"
 
 namespace kvasir {
@@ -20,39 +20,10 @@ int Characters(const std::string& text) {
   }));
 }
 
-// Three digits behind the point below 10, fewer above, "2e-06" below what three digits show: at
-// most five characters up to 9999.
-std::string Number(double value) {
-  if (!std::isfinite(value)) return "inf";
-  if (value > 0 && value < 0.0005) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%.0e", value);
-    return text;
-  }
-  return Fixed(value, value < 9.9995 ? 3 : value < 99.95 ? 2 : value < 999.5 ? 1 : 0);
-}
-
-std::string Plain(const std::optional<Estimate>& estimate) {
-  return estimate ? Number(estimate->value) : "";
-}
-
 // "0.018 ±0.004": half the interval's width.
 std::string WithInterval(const std::optional<Estimate>& estimate) {
   if (!estimate) return "";
-  return Number(estimate->value) + " ±" + Number((estimate->high - estimate->low) / 2);
-}
-
-std::string Percent(const std::optional<Estimate>& estimate) {
-  return estimate ? Fixed(estimate->value * 100, 1) + "%" : "";
-}
-
-std::string Milliseconds(const std::optional<Estimate>& estimate) {
-  return estimate ? Fixed(estimate->value, estimate->value < 999.95 ? 1 : 0) : "";
-}
-
-std::string Times(const std::optional<Estimate>& estimate) {
-  if (!estimate || !std::isfinite(estimate->value)) return "";
-  return Fixed(estimate->value, estimate->value < 99.95 ? 1 : 0) + "x";
+  return ShortNumber(estimate->value) + " ±" + ShortNumber((estimate->high - estimate->low) / 2);
 }
 
 bool ShowsCodec(const EvalReport& report) {
@@ -104,13 +75,14 @@ std::vector<std::string> Cells(const EvalRow& row, const RowSummary& summary,
   std::vector<std::string> cells = {Breakable(row.ingestion, columns[0].width),
                                     Breakable(row.policy, columns[1].width)};
   if (codec) cells.push_back(row.codec);
-  const std::vector<std::string> numbers = {WithInterval(summary.Of(EvalMetric::kKlStep1)),
-                                            WithInterval(summary.Of(EvalMetric::kKlMean)),
-                                            Plain(summary.Of(EvalMetric::kKlP95)),
-                                            Percent(summary.Of(EvalMetric::kTop1)),
-                                            Percent(summary.Of(EvalMetric::kCharged)),
-                                            Milliseconds(summary.Of(EvalMetric::kTtftTotal)),
-                                            Times(summary.speedup)};
+  const std::vector<std::string> numbers = {
+      WithInterval(summary.Of(EvalMetric::kKlStep1)),
+      WithInterval(summary.Of(EvalMetric::kKlMean)),
+      ValueText(summary.Of(EvalMetric::kKlP95), ShortNumber),
+      ValueText(summary.Of(EvalMetric::kTop1), PercentText),
+      ValueText(summary.Of(EvalMetric::kCharged), PercentText),
+      ValueText(summary.Of(EvalMetric::kTtftTotal), MillisecondsText),
+      ValueText(summary.speedup, TimesText)};
   cells.insert(cells.end(), numbers.begin(), numbers.end());
   return cells;
 }
@@ -157,7 +129,8 @@ std::string FormatReport(const EvalReport& report, const std::vector<RowSummary>
     if (i > 0 && report.rows[i].ingestion != report.rows[i - 1].ingestion) rows.emplace_back();
     rows.push_back(Cells(report.rows[i], summaries[i], columns, codec));
   }
-  return FormatTable(columns, rows, TableRules::kAsked) + "\n" + Wrapped(Legend(report)) +
+  return FormatTable(columns, rows, TableRules::kAsked) + "\n" +
+         Wrapped(SummarySentence(report, summaries)) + "\n" + Wrapped(Legend(report)) +
          Wrapped(Notes(report, summaries));
 }
 
