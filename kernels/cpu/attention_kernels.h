@@ -220,7 +220,7 @@ inline KeyRange UnionOf(const KeyRange* ranges, int n) {
 // still grow.
 template <int kCount>
 __attribute__((noinline, cold)) void KeepScores(const float (*scores)[kPieceKeys],
-                                          const LaneState& state) {
+                                                const LaneState& state) {
   for (int lane = 0; lane < kCount; ++lane) {
     float* to = state.scores + lane * state.score_stride;
     for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
