@@ -103,11 +103,10 @@ std::string SummarySentence(const EvalReport& report, const std::vector<RowSumma
   if (!best) return "No policy was measured beside the reference rows.";
   const RowSummary& summary = summaries[*best];
   const double charged = ValueOf(summary, EvalMetric::kCharged);
-  const std::string which = charged <= kCheapCharge
-                                ? "Of what computes at most " + PercentText(kCheapCharge) +
-                                      " of the rows, closest to full prefill is "
-                                : "Nothing computes less than " + PercentText(kCheapCharge) +
-                                      " of the rows; the cheapest is ";
+  const std::string which =
+      charged <= kCheapCharge
+          ? std::string("Of what computes at most a fifth of the rows, closest to full prefill is ")
+          : std::string("Nothing here computes less than a fifth of the rows; the cheapest is ");
   return which + RowName(report.rows[*best]) + ": KL " +
          WithInterval(summary.Of(EvalMetric::kKlStep1)) +
          " nats at the first token of the answer, " +

@@ -19,7 +19,7 @@ bool IsReferenceRow(const EvalRow& row);
 std::vector<size_t> ParetoFront(const EvalReport& report, const std::vector<RowSummary>& summaries,
                                 EvalMetric metric);
 
-inline constexpr double kCheapCharge = 0.2;
+inline constexpr double kCheapCharge = 0.2;  // "a fifth" in SummarySentence
 // The row of least mean KL among those that charge at most kCheapCharge; among all if none does.
 std::optional<size_t> BestRow(const EvalReport& report, const std::vector<RowSummary>& summaries);
 

@@ -20,7 +20,15 @@ std::string ShortNumber(double value) {
 
 std::string PercentText(double share) { return Fixed(share * 100, 1) + "%"; }
 
-std::string MillisecondsText(double ms) { return Fixed(ms, ms < 999.95 ? 1 : 0); }
+std::string TickNumber(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+std::string ShortPercent(double share) { return TickNumber(share * 100) + "%"; }
+
+std::string MillisecondsText(double ms) { return Fixed(ms, ms < 99.95 ? 1 : 0); }
 
 std::string TimesText(double ratio) {
   if (!std::isfinite(ratio)) return "";

@@ -13,7 +13,9 @@ namespace kvasir {
 // most five characters up to 9999. "inf" if it is not finite.
 std::string ShortNumber(double value);
 std::string PercentText(double share);    // "16.0%"
-std::string MillisecondsText(double ms);  // one digit behind the point up to 1000
+std::string ShortPercent(double share);   // "16%", "1.5%": for axes
+std::string TickNumber(double value);     // "0.02": for axes
+std::string MillisecondsText(double ms);  // one digit behind the point up to 100
 std::string TimesText(double ratio);      // "8.1x"
 // Applies `text` to the value; "" without one.
 std::string ValueText(const std::optional<Estimate>& estimate, std::string (*text)(double));
