@@ -33,15 +33,18 @@ std::string_view KvCodecName(KvCodec codec) {
       return "f16";
     case KvCodec::kF32:
       return "f32";
+    case KvCodec::kInt4:
+      return "int4";
   }
   return "unknown";
 }
 
 Result<KvCodec> ParseKvCodec(std::string_view name) {
-  for (const KvCodec codec : {KvCodec::kInt8, KvCodec::kF16, KvCodec::kF32}) {
+  for (const KvCodec codec : {KvCodec::kInt8, KvCodec::kF16, KvCodec::kF32, KvCodec::kInt4}) {
     if (name == KvCodecName(codec)) return codec;
   }
-  return InvalidArgument("unknown KV codec '" + std::string(name) + "': use int8, f16 or f32");
+  return InvalidArgument("unknown KV codec '" + std::string(name) +
+                         "': use int8, int4, f16 or f32");
 }
 
 Digest128 Fingerprint(const FingerprintFields& fields) {

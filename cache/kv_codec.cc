@@ -5,14 +5,20 @@
 #include <string>
 
 #include "cache/digest.h"
+#include "cache/kv_int4.h"
 #include "cache/kv_quantize.h"
 #include "cache/kv_record.h"
 
 namespace kvasir {
 namespace {
 
-DType DTypeOf(KvCodec codec) {
-  return codec == KvCodec::kInt8 ? DType::kI8 : codec == KvCodec::kF16 ? DType::kF16 : DType::kF32;
+template <typename T>
+T* As(char* bytes) {
+  return reinterpret_cast<T*>(bytes);
+}
+template <typename T>
+const T* As(const char* bytes) {
+  return reinterpret_cast<const T*>(bytes);
 }
 
 // Zeroed, so that padding has one value.
@@ -46,14 +52,17 @@ bool EncodeLayer(const float* k, const float* v, const ChunkShape& shape, char* 
   const LayerSpans spans = SpansOf(shape);
   switch (shape.codec) {
     case KvCodec::kInt8:
-      QuantizePerChannel(k, tokens, heads * dim, reinterpret_cast<int8_t*>(out),
-                         reinterpret_cast<float*>(out + spans.k_scale));
-      QuantizePerTokenHead(v, tokens, heads, dim, reinterpret_cast<int8_t*>(out + spans.v),
-                           reinterpret_cast<float*>(out + spans.v_scale));
+      QuantizePerChannel(k, tokens, heads * dim, As<int8_t>(out), As<float>(out + spans.k_scale));
+      QuantizePerTokenHead(v, tokens, heads, dim, As<int8_t>(out + spans.v),
+                           As<float>(out + spans.v_scale));
       return true;
+    case KvCodec::kInt4:
+      return PackPerChannel(k, tokens, heads * dim, As<uint8_t>(out),
+                            As<uint16_t>(out + spans.k_scale), As<uint16_t>(out + spans.k_low)) &&
+             PackPerRow(v, tokens * heads, dim, As<uint8_t>(out + spans.v),
+                        As<uint16_t>(out + spans.v_scale), As<uint16_t>(out + spans.v_low));
     case KvCodec::kF16:
-      return ToF16(k, count, reinterpret_cast<uint16_t*>(out)) &&
-             ToF16(v, count, reinterpret_cast<uint16_t*>(out + spans.v));
+      return ToF16(k, count, As<uint16_t>(out)) && ToF16(v, count, As<uint16_t>(out + spans.v));
     case KvCodec::kF32:
       std::memcpy(out, k, count * sizeof(float));
       std::memcpy(out + spans.v, v, count * sizeof(float));
@@ -98,11 +107,14 @@ Result<RecordBytes> EncodeGroup(const KvCapture& capture, const ChunkShape& shap
 
 KvLayerPlanes PlanesAt(const ChunkShape& shape, const char* layer) {
   const LayerSpans spans = SpansOf(shape);
-  KvLayerPlanes planes{DTypeOf(shape.codec), shape.tokens, layer, nullptr,
-                       layer + spans.v,      nullptr};
+  KvLayerPlanes planes{StoredDType(shape.codec), shape.tokens, layer, nullptr,
+                       layer + spans.v,          nullptr};
   if (shape.codec == KvCodec::kInt8) {
-    planes.k_scale = reinterpret_cast<const float*>(layer + spans.k_scale);
-    planes.v_scale = reinterpret_cast<const float*>(layer + spans.v_scale);
+    planes.k_scale = As<float>(layer + spans.k_scale);
+    planes.v_scale = As<float>(layer + spans.v_scale);
+  } else if (shape.codec == KvCodec::kInt4) {
+    planes.k_grid = {As<uint16_t>(layer + spans.k_scale), As<uint16_t>(layer + spans.k_low)};
+    planes.v_grid = {As<uint16_t>(layer + spans.v_scale), As<uint16_t>(layer + spans.v_low)};
   }
   return planes;
 }
@@ -114,9 +126,28 @@ bool Fits(const RecordHeader& header, const ChunkShape& shape, size_t first_laye
          first_layer + header.layers <= static_cast<size_t>(shape.layers);
 }
 
+float Placed(const KvGrid& grid, size_t index, uint8_t pair, size_t i) {
+  const auto q = static_cast<float>((pair >> (i % 2 * 4)) & 15);
+  return F16ToF32(grid.low[index]) + q * F16ToF32(grid.step[index]);
+}
+
+void DecodeInt4(const KvLayerPlanes& planes, size_t channels, size_t dim, float* k, float* v) {
+  const auto* k4 = static_cast<const uint8_t*>(planes.k);
+  const auto* v4 = static_cast<const uint8_t*>(planes.v);
+  for (size_t i = 0; i < static_cast<size_t>(planes.tokens) * channels; ++i) {
+    const size_t group = i / channels / kInt4GroupTokens;
+    k[i] = Placed(planes.k_grid, group * channels + i % channels, k4[i / 2], i);
+    v[i] = Placed(planes.v_grid, i / dim, v4[i / 2], i);
+  }
+}
+
 void DecodePlane(const KvLayerPlanes& planes, const ChunkShape& shape, float* k, float* v) {
   const auto channels = static_cast<size_t>(shape.kv_heads) * static_cast<size_t>(shape.head_dim);
   const size_t count = static_cast<size_t>(shape.tokens) * channels;
+  if (planes.dtype == DType::kI4) {
+    DecodeInt4(planes, channels, static_cast<size_t>(shape.head_dim), k, v);
+    return;
+  }
   if (planes.dtype != DType::kI8) {
     DequantizeRow(planes.dtype, planes.k, count, k);
     DequantizeRow(planes.dtype, planes.v, count, v);

@@ -1,10 +1,15 @@
 // The KV codec: a chunk's captured KV to records and back to planes that a backend loads.
 //
 // An encoded chunk is a list of groups of consecutive layers, each one self-describing record of
-// 0.5-1 MiB: a 64-byte header, then per layer K, V, K scales, V scales, each 64-byte aligned from
-// the record's start. Records are what memory and disk hold, byte for byte; planes point into them.
+// 0.5-1 MiB: a 64-byte header, then per layer K, V and their scales (cache/kv_record.h), each
+// 64-byte aligned from the record's start. Records are what memory and disk hold, byte for byte;
+// planes point into them.
 // kInt8: K symmetric per channel over the closed chunk, V symmetric per token and head, both
 // round-to-nearest with scale = max|x| / 127, so |error| <= scale / 2.
+// kInt4: K asymmetric per channel and 64 tokens, V asymmetric per token and head (cache/kv_int4.h);
+// 0.54 of kInt8's bytes with heads of 64. Exact KV of 8 chunks of 256 tokens, KL to full prefill,
+// step 1 / mean: SmolLM2-135M 0.0014 / 0.0051, Qwen2.5-Coder-0.5B 0.011 / 0.010; symmetric per
+// channel over the chunk it is 0.019 / 0.029 and 0.077 / 0.067. Nearly all of it comes from K.
 // Thread-safe: values. RecordBytes share ownership, so copies of an EncodedChunk are cheap.
 #pragma once
 
@@ -54,8 +59,8 @@ inline constexpr int32_t kMaxChunkTokens = 1 << 20;
 inline constexpr int32_t kMaxChunkLayers = 1024;
 inline constexpr size_t kLayerGroupBytes = size_t{1} << 20;  // target: at most this, >= one layer
 
-// kInvalidArgument: empty or inconsistent capture, or a value that is not finite (or, for kF16,
-// out of its range).
+// kInvalidArgument: empty or inconsistent capture, or a value that is not finite (or, for kF16
+// and kInt4, out of its range); for kInt4 an odd head_dim.
 Result<EncodedChunk> EncodeChunk(const KvCapture& capture, KvCodec codec);
 
 // Bytes that EncodeChunk will make, headers and padding included: for dry runs.

@@ -1,6 +1,9 @@
 // The record of one layer group: header and plane offsets. Private to cache/.
 //
-//   [64-byte header] then for each layer:  K | V | K scales | V scales, each padded to 64 bytes
+//   [64-byte header] then for each layer, each part padded to 64 bytes:
+//     kF32, kF16:  K | V
+//     kInt8:       K | V | K scales | V scales
+//     kInt4:       K | V | K steps | V steps | K lows | V lows
 #pragma once
 
 #include <cstddef>
@@ -34,10 +37,15 @@ static_assert(sizeof(RecordHeader) == 64);
 
 // Byte offsets of one layer's planes from the layer's start, and its padded size.
 struct LayerSpans {
-  size_t v = 0, k_scale = 0, v_scale = 0, bytes = 0;  // K is at 0
+  size_t v = 0;                     // K is at 0
+  size_t k_scale = 0, v_scale = 0;  // kInt8: scales, kInt4: steps
+  size_t k_low = 0, v_low = 0;      // kInt4
+  size_t bytes = 0;
 };
 LayerSpans SpansOf(const ChunkShape& shape);
 
+// The type that a codec's values lie in; the codec is a known one.
+DType StoredDType(KvCodec codec);
 bool ShapeInBounds(const ChunkShape& shape);
 uint64_t HeaderDigest(const RecordHeader& header);
 // Layers a group, the same for all groups but the last.

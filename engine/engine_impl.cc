@@ -13,18 +13,24 @@ namespace {
 
 std::string N(int64_t value) { return std::to_string(value); }
 
+bool HasScales(const KvLayerPlanes& plane) {
+  const auto whole = [](const KvGrid& grid) { return grid.step && grid.low; };
+  if (plane.dtype == DType::kI8) return plane.k_scale && plane.v_scale;
+  return plane.dtype != DType::kI4 || (whole(plane.k_grid) && whole(plane.v_grid));
+}
+
 Status CheckPlane(const KvLayerPlanes& plane, size_t layer, int32_t tokens) {
   const std::string where = "KV of layer " + N(int64_t(layer));
-  if (plane.dtype != DType::kF32 && plane.dtype != DType::kF16 && plane.dtype != DType::kI8) {
+  if (plane.dtype != DType::kF32 && plane.dtype != DType::kF16 && plane.dtype != DType::kI8 &&
+      plane.dtype != DType::kI4) {
     return InvalidArgument(where + " is of type " + std::string(TraitsOf(plane.dtype).name) +
-                           "; f32, f16 and i8 can be loaded");
+                           "; f32, f16, i8 and i4 can be loaded");
   }
   if (plane.tokens != tokens) {
     return InvalidArgument(where + " holds " + N(plane.tokens) + " tokens, layer 0 holds " +
                            N(tokens));
   }
-  const bool scaled = plane.dtype != DType::kI8 || (plane.k_scale && plane.v_scale);
-  if (plane.k == nullptr || plane.v == nullptr || !scaled) {
+  if (plane.k == nullptr || plane.v == nullptr || !HasScales(plane)) {
     return InvalidArgument(where + " has no keys, values or scales");
   }
   return Status::Ok();

@@ -10,7 +10,7 @@ namespace kvasir {
 
 const DTypeTraits& TraitsOf(DType dtype) {
   // In the order of DType.
-  static constexpr std::array<DTypeTraits, 12> kTraits = {{
+  static constexpr std::array<DTypeTraits, 13> kTraits = {{
       {"F32", 1, 4},
       {"F16", 1, 2},
       {"BF16", 1, 2},
@@ -23,8 +23,9 @@ const DTypeTraits& TraitsOf(DType dtype) {
       {"Q4_K", 256, 144},
       {"Q5_K", 256, 176},
       {"Q6_K", 256, 210},
+      {"I4", 2, 1},
   }};
-  static_assert(static_cast<size_t>(DType::kQ6_K) + 1 == kTraits.size());
+  static_assert(static_cast<size_t>(DType::kI4) + 1 == kTraits.size());
   const auto index = static_cast<size_t>(dtype);
   KVASIR_CHECK(index < kTraits.size());
   return kTraits[index];

@@ -21,6 +21,7 @@ enum class DType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,  // super-blocks of 256
+  kI4,    // two a byte, the first in the low half: stored KV alone (kv_layout.h)
 };
 
 struct DTypeTraits {
@@ -48,7 +49,7 @@ inline float BF16ToF32(uint16_t bits) {
 }
 uint16_t F32ToBF16(float value);  // round to nearest even
 
-// Dequantises one row of `elements` elements of any dtype but kI8 into out[elements].
+// Dequantises one row of `elements` elements of any dtype but kI8 and kI4 into out[elements].
 void DequantizeRow(DType dtype, const void* row, size_t elements, float* out);
 
 }  // namespace kvasir

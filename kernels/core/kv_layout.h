@@ -57,10 +57,27 @@ class KvBlocks {
   Release release_;
 };
 
+// Tokens whose kI4 keys share a grid; whole blocks. Against one grid a chunk of 256 tokens it
+// halves the squared error of keys for 0.4 bits a key (cache/kv_codec.h has figures).
+inline constexpr int32_t kInt4GroupTokens = 64;
+static_assert(kInt4GroupTokens % kBlockTokens == 0);
+inline int32_t Int4GroupsFor(int64_t tokens) {
+  return static_cast<int32_t>((tokens + kInt4GroupTokens - 1) / kInt4GroupTokens);
+}
+
+// Where kI4 values lie: value = low + q * step with q in 0..15. fp16.
+struct KvGrid {
+  const uint16_t* step = nullptr;
+  const uint16_t* low = nullptr;
+};
+
 // KV of one layer of a chunk, keys *before* RoPE and after QK-norm. Non-owning host memory.
 //   kF32, kF16: k, v [tokens][G][D], scales null.
 //   kI8: k int8 [tokens][G][D], value = k * k_scale[G][D] (per channel, over the closed chunk);
 //        v int8 [tokens][G][D], value = v * v_scale[tokens][G] (per token and head).
+//   kI4: k [tokens][G][D/2] bytes of two values, the even one in the low half; k_grid: step and low
+//        [Int4GroupsFor(tokens)][G][D] (per channel, over kInt4GroupTokens tokens);
+//        v [tokens][G][D/2] likewise; v_grid: step and low [tokens][G] (per token and head).
 struct KvLayerPlanes {
   DType dtype = DType::kI8;
   int32_t tokens = 0;
@@ -68,6 +85,7 @@ struct KvLayerPlanes {
   const float* k_scale = nullptr;
   const void* v = nullptr;
   const float* v_scale = nullptr;
+  KvGrid k_grid = {}, v_grid = {};
 };
 
 // KV of freshly computed rows, captured during a forward pass: what ingestion stores.

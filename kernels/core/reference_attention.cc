@@ -49,7 +49,7 @@ void WriteToken(ReferenceKvPool& pool, int32_t layer, int64_t slot, const float*
   }
 }
 
-// Element `index` of a plane; int8 values come back unscaled.
+// Element `index` of a plane; values of kI8 and kI4 come back unscaled.
 float PlaneValue(DType dtype, const void* plane, size_t index) {
   switch (dtype) {
     case DType::kF32:
@@ -58,10 +58,22 @@ float PlaneValue(DType dtype, const void* plane, size_t index) {
       return F16ToF32(static_cast<const uint16_t*>(plane)[index]);
     case DType::kI8:
       return static_cast<const int8_t*>(plane)[index];
+    case DType::kI4:
+      return static_cast<float>(static_cast<const uint8_t*>(plane)[index / 2] >> (index % 2 * 4) &
+                                15);
     default:
       KVASIR_CHECK(!"dtype of KvLayerPlanes");
       return 0;
   }
+}
+
+// The same with its scale (kI8) or its grid (kI4).
+float Scaled(DType dtype, const void* plane, size_t index, const float* scale, size_t scale_index,
+             const KvGrid& grid, size_t grid_index) {
+  const float value = PlaneValue(dtype, plane, index);
+  if (dtype == DType::kI8) return value * scale[scale_index];
+  if (dtype != DType::kI4) return value;
+  return F16ToF32(grid.low[grid_index]) + value * F16ToF32(grid.step[grid_index]);
 }
 
 // One (row, query head): scores and values of every visible key.
@@ -185,14 +197,14 @@ void LoadKv(ReferenceKvPool& pool, int32_t layer, const KvLayerPlanes& planes,
   KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
   const auto head_dim = static_cast<size_t>(pool.layout().head_dim);
   const auto width = static_cast<size_t>(pool.row_width());
-  const bool scaled = planes.dtype == DType::kI8;
   std::vector<float> k(width), v(width);
   for (int32_t token = 0; token < planes.tokens; ++token) {
     const size_t begin = static_cast<size_t>(token) * width;
+    const size_t group = static_cast<size_t>(token / kInt4GroupTokens) * width;
     for (size_t i = 0; i < width; ++i) {
-      k[i] = PlaneValue(planes.dtype, planes.k, begin + i) * (scaled ? planes.k_scale[i] : 1.0f);
-      v[i] = PlaneValue(planes.dtype, planes.v, begin + i) *
-             (scaled ? planes.v_scale[(begin + i) / head_dim] : 1.0f);
+      k[i] = Scaled(planes.dtype, planes.k, begin + i, planes.k_scale, i, planes.k_grid, group + i);
+      const size_t row = (begin + i) / head_dim;
+      v[i] = Scaled(planes.dtype, planes.v, begin + i, planes.v_scale, row, planes.v_grid, row);
     }
     WriteToken(pool, layer, SlotOf(block_ids, token), k.data(), v.data(), rope, token);
   }

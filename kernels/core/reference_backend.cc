@@ -69,7 +69,9 @@ class ReferenceBackend final : public Backend {
   Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
                                              int64_t k) override {
     const std::string type(TraitsOf(dtype).name);
-    if (dtype == DType::kI8) return Unimplemented("weights of type I8 without scales");
+    if (dtype == DType::kI8 || dtype == DType::kI4) {
+      return Unimplemented("weights of type " + type + " without scales");
+    }
     if (n <= 0 || k <= 0 || k % TraitsOf(dtype).block_elements != 0) {
       return InvalidArgument("weight [" + std::to_string(n) + "][" + std::to_string(k) +
                              "] does not fit type " + type);

@@ -35,22 +35,28 @@ void AppendRows(const KvOps& ops, const CpuKvPool& pool, int32_t layer, const Te
   }
 }
 
+KvGrid At(const KvGrid& grid, int64_t index) { return {grid.step + index, grid.low + index}; }
+
 // Tokens [first, first + 16) of one head of a chunk's layer.
 KvTokens TokensOf(const KvLayerPlanes& planes, const KvLayout& layout, int32_t first,
                   int32_t head) {
   const int64_t heads = layout.kv_heads, head_dim = layout.head_dim;
   const int64_t begin = (first * heads + head) * head_dim;
-  const auto at = static_cast<int64_t>(BytesOf(planes.dtype, 1)) * begin;
+  const size_t at = BytesOf(planes.dtype, static_cast<size_t>(begin));
   KvTokens tokens;
   tokens.dtype = planes.dtype;
   tokens.tokens = std::min(planes.tokens - first, kTileSlots);
   tokens.k = static_cast<const char*>(planes.k) + at;
   tokens.v = static_cast<const char*>(planes.v) + at;
   tokens.stride = heads * head_dim;
+  tokens.scale_stride = heads;
   if (planes.dtype == DType::kI8) {
     tokens.k_scale = planes.k_scale + head * head_dim;
     tokens.v_scale = planes.v_scale + first * heads + head;
-    tokens.scale_stride = heads;
+  } else if (planes.dtype == DType::kI4) {
+    const int64_t group = first / kInt4GroupTokens;
+    tokens.k_grid = At(planes.k_grid, (group * heads + head) * head_dim);
+    tokens.v_grid = At(planes.v_grid, first * heads + head);
   }
   return tokens;
 }
@@ -112,7 +118,7 @@ void CpuLoadKv(const KvOps& ops, KvPool& pool, int32_t layer, const KvLayerPlane
                std::span<const int32_t> block_ids, const RopeTable* rope) {
   const CpuKvPool& cpu = PoolOf(pool);
   KVASIR_CHECK(planes.dtype == DType::kF32 || planes.dtype == DType::kF16 ||
-               planes.dtype == DType::kI8);
+               planes.dtype == DType::kI8 || planes.dtype == DType::kI4);
   KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
   const auto rotations = cpu.RotationsFor(rope, planes.tokens);
   alignas(64) float scratch[kTileSlots * kMaxHeadDim];

@@ -52,13 +52,19 @@ inline void StoreToken(const KvTile& tile, int slot, const float* k, const float
   StoreValue(tile, slot, v, v_tile);
 }
 
-// Elements [0, n) of a stored row, unscaled.
+// Elements [0, n) of a stored row from element `index` (even for kI4) on, unscaled.
 inline void WidenRow(DType dtype, const void* row, int64_t index, int64_t n, float* out) {
   int64_t i = 0;
   if (dtype == DType::kI8) {
     const auto* from = static_cast<const int8_t*>(row) + index;
     for (; i + Simd::kWidth <= n; i += Simd::kWidth) Simd::Store(out + i, Simd::LoadI8(from + i));
     for (; i < n; ++i) out[i] = static_cast<float>(from[i]);
+  } else if (dtype == DType::kI4) {
+    const auto* from = static_cast<const uint8_t*>(row) + index / 2;
+    for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+      Simd::Store(out + i, Simd::LoadU4(from + i / 2));
+    }
+    for (; i < n; ++i) out[i] = static_cast<float>(from[i / 2] >> (i % 2 * 4) & 15);
   } else if (dtype == DType::kF16) {
     const auto* from = static_cast<const uint16_t*>(row) + index;
     for (; i + Simd::kWidth <= n; i += Simd::kWidth) Simd::Store(out + i, Simd::LoadF16(from + i));
@@ -87,6 +93,23 @@ inline void ScaleAll(float scale, int64_t n, float* x) {
   for (; i < n; ++i) x[i] *= scale;
 }
 
+// x[i] = low[i] + x[i] * step[i].
+inline void PlaceEach(const float* step, const float* low, int64_t n, float* x) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+    Simd::Store(x + i, Simd::Fma(Simd::Load(x + i), Simd::Load(step + i), Simd::Load(low + i)));
+  }
+  for (; i < n; ++i) x[i] = low[i] + x[i] * step[i];
+}
+
+inline void PlaceAll(float step, float low, int64_t n, float* x) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+    Simd::Store(x + i, Simd::Fma(Simd::Load(x + i), Simd::Set(step), Simd::Set(low)));
+  }
+  for (; i < n; ++i) x[i] = low + x[i] * step;
+}
+
 inline void ZeroRows(int64_t from, int64_t width, float* scratch) {
   for (int64_t i = from * width; i < kTileSlots * width; ++i) scratch[i] = 0.0f;
 }
@@ -94,10 +117,15 @@ inline void ZeroRows(int64_t from, int64_t width, float* scratch) {
 // Keys of `from`, turned, to scratch [16][D'].
 inline void WidenKeys(const KvTile& tile, const KvTokens& from, const Rotation* rotations,
                       float* scratch) {
-  float key[kMaxStackDim];
+  float key[kMaxStackDim], step[kMaxStackDim], low[kMaxStackDim];
+  if (from.dtype == DType::kI4) {
+    WidenRow(DType::kF16, from.k_grid.step, 0, tile.head_dim, step);
+    WidenRow(DType::kF16, from.k_grid.low, 0, tile.head_dim, low);
+  }
   for (int32_t t = 0; t < from.tokens; ++t) {
     WidenRow(from.dtype, from.k, t * from.stride, tile.head_dim, key);
     if (from.dtype == DType::kI8) ScaleEach(from.k_scale, tile.head_dim, key);
+    if (from.dtype == DType::kI4) PlaceEach(step, low, tile.head_dim, key);
     RotateRow(key, rotations[t], tile.head_dim, scratch + int64_t{t} * tile.v_width);
   }
   ZeroRows(from.tokens, tile.v_width, scratch);
@@ -107,7 +135,12 @@ inline void WidenValues(const KvTile& tile, const KvTokens& from, float* scratch
   for (int32_t t = 0; t < from.tokens; ++t) {
     float* row = scratch + int64_t{t} * tile.v_width;
     WidenRow(from.dtype, from.v, t * from.stride, tile.head_dim, row);
-    if (from.dtype == DType::kI8) ScaleAll(from.v_scale[t * from.scale_stride], tile.head_dim, row);
+    const int64_t scale = t * from.scale_stride;
+    if (from.dtype == DType::kI8) ScaleAll(from.v_scale[scale], tile.head_dim, row);
+    if (from.dtype == DType::kI4) {
+      PlaceAll(F16ToF32(from.v_grid.step[scale]), F16ToF32(from.v_grid.low[scale]), tile.head_dim,
+               row);
+    }
     for (int64_t d = tile.head_dim; d < tile.v_width; ++d) row[d] = 0.0f;
   }
   ZeroRows(from.tokens, tile.v_width, scratch);

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/core/dtype.h"
+#include "kernels/core/kv_layout.h"
 
 namespace kvasir {
 
@@ -44,6 +44,8 @@ struct KvTokens {
   const float* k_scale = nullptr;  // [D], kI8 alone
   const void* v = nullptr;         // [tokens][stride], D used
   const float* v_scale = nullptr;  // [tokens][scale_stride], kI8 alone
+  KvGrid k_grid;                   // [D], kI4 alone
+  KvGrid v_grid;                   // [tokens][scale_stride], kI4 alone
   int64_t stride = 0;
   int64_t scale_stride = 0;
 };

@@ -101,7 +101,10 @@ void PackPanel(DType dtype, const PackedView& view, const uint8_t* data, int64_t
 Status CheckShape(DType dtype, int64_t n, int64_t k) {
   constexpr int64_t kMaxSide = int64_t{1} << 31;  // keeps every product below 2^63
   const DTypeTraits& traits = TraitsOf(dtype);
-  if (dtype == DType::kI8) return InvalidArgument("weights of type I8 cannot be packed");
+  if (dtype == DType::kI8 || dtype == DType::kI4) {
+    return InvalidArgument("weights of type " + std::string(TraitsOf(dtype).name) +
+                           " cannot be packed");
+  }
   if (n <= 0 || k <= 0 || n > kMaxSide || k > kMaxSide || k % traits.block_elements != 0) {
     return InvalidArgument("a weight of type " + std::string(traits.name) + " cannot have " +
                            std::to_string(n) + " outputs of " + std::to_string(k) +

@@ -50,6 +50,14 @@ struct Simd {
     return _mm256_cvtepi32_ps(
         _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
+  static F LoadU4(const uint8_t* p) {
+    int32_t bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    const __m128i bytes = _mm_cvtsi32_si128(bits), low = _mm_set1_epi8(15);
+    const __m128i first = _mm_and_si128(bytes, low);
+    const __m128i second = _mm_and_si128(_mm_srli_epi16(bytes, 4), low);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpacklo_epi8(first, second)));
+  }
   static F Scale2(F v, F n) {
     n = Min(Set(127.0f), Max(Set(-127.0f), n));
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

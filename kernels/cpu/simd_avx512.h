@@ -51,6 +51,12 @@ struct Simd {
     return _mm512_cvtepi32_ps(
         _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
+  static F LoadU4(const uint8_t* p) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    const __m128i low = _mm_set1_epi8(15), first = _mm_and_si128(bytes, low);
+    const __m128i second = _mm_and_si128(_mm_srli_epi16(bytes, 4), low);
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(first, second)));
+  }
   static F Scale2(F v, F n) { return _mm512_scalef_ps(v, n); }
   // Scale2 needs no clamp here.
   static F Split(F x, F* whole) {

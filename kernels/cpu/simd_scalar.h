@@ -54,6 +54,11 @@ struct Simd {
     return F{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
              static_cast<float>(p[3])};
   }
+  // kWidth unsigned values of 4 bits, two a byte, the first in the low half.
+  static F LoadU4(const uint8_t* p) {
+    return F{static_cast<float>(p[0] & 15), static_cast<float>(p[0] >> 4),
+             static_cast<float>(p[1] & 15), static_cast<float>(p[1] >> 4)};
+  }
   // v * 2^n for whole n; 0 for n <= -127, finite for n >= 128.
   static F Scale2(F v, F n) {
     n = Min(Set(127.0f), Max(Set(-127.0f), n));

@@ -130,6 +130,7 @@ PackedKind PackedKindOf(DType dtype) {
       return PackedKind::kBF16;
     case DType::kF32:
     case DType::kI8:
+    case DType::kI4:
       break;
   }
   return PackedKind::kF32;

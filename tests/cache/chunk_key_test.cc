@@ -92,10 +92,11 @@ TEST(ChunkKey, MalformedBytesAreRefused) {
 }
 
 TEST(KvCodecName, RoundTripAndError) {
-  for (const KvCodec codec : {KvCodec::kInt8, KvCodec::kF16, KvCodec::kF32}) {
+  for (const KvCodec codec : {KvCodec::kInt8, KvCodec::kF16, KvCodec::kF32, KvCodec::kInt4}) {
     EXPECT_EQ(*ParseKvCodec(KvCodecName(codec)), codec);
   }
-  EXPECT_NE(ParseKvCodec("int4").status().message().find("int8, f16 or f32"), std::string::npos);
+  EXPECT_NE(ParseKvCodec("int5").status().message().find("int8, int4, f16 or f32"),
+            std::string::npos);
 }
 
 }  // namespace

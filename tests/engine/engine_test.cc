@@ -173,6 +173,7 @@ TEST(Engine, RefusesBadPlanes) {
   EXPECT_EQ(code([](Planes& p) { p[1].tokens = 19; }), StatusCode::kInvalidArgument);
   EXPECT_EQ(code([](Planes& p) { p[1].v = nullptr; }), StatusCode::kInvalidArgument);
   EXPECT_EQ(code([](Planes& p) { p[0].dtype = DType::kI8; }), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code([](Planes& p) { p[0].dtype = DType::kI4; }), StatusCode::kInvalidArgument);
   EXPECT_EQ(code([](Planes& p) { p[0].dtype = DType::kQ4_K; }), StatusCode::kInvalidArgument);
   EXPECT_EQ(code([](Planes& p) {
               for (KvLayerPlanes& plane : p) plane.tokens = 0;

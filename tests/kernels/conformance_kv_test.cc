@@ -116,6 +116,74 @@ TEST_P(ConformanceKv, LoadEveryStoredType) {
   }
 }
 
+// Random planes of four bits. Grids are multiples of 2^-10, so that low + q * step is a number of
+// 14 bits: every way to work it out is exact, and only rotation and storing round.
+class Int4Planes {
+ public:
+  Int4Planes(int32_t tokens, int32_t heads, int32_t head_dim, std::mt19937& random)
+      : k(static_cast<size_t>(tokens * heads * head_dim)), v(k.size()) {
+    const auto width = static_cast<size_t>(heads * head_dim), dim = static_cast<size_t>(head_dim);
+    FillGrid(static_cast<size_t>(Int4GroupsFor(tokens)) * width, random, &k_step_, &k_low_);
+    FillGrid(k.size() / dim, random, &v_step_, &v_low_);
+    for (size_t i = 0; i < k.size(); i += 2) {
+      k_.push_back(static_cast<uint8_t>(random()));
+      v_.push_back(static_cast<uint8_t>(random()));
+    }
+    for (size_t i = 0; i < k.size(); ++i) {
+      const size_t at = i / width / kInt4GroupTokens * width + i % width;
+      k[i] = Value(k_[i / 2], i, k_step_[at], k_low_[at]);
+      v[i] = Value(v_[i / 2], i, v_step_[i / dim], v_low_[i / dim]);
+    }
+    planes.dtype = DType::kI4;
+    planes.tokens = tokens;
+    planes.k = k_.data();
+    planes.v = v_.data();
+    planes.k_grid = {k_step_.data(), k_low_.data()};
+    planes.v_grid = {v_step_.data(), v_low_.data()};
+  }
+
+  std::vector<float> k, v;  // what they stand for, [tokens][G][D]
+  KvLayerPlanes planes;
+
+ private:
+  static void FillGrid(size_t count, std::mt19937& random, std::vector<uint16_t>* step,
+                       std::vector<uint16_t>* low) {
+    for (size_t i = 0; i < count; ++i) {
+      step->push_back(F32ToF16(static_cast<float>(random() % 256) / 1024));
+      low->push_back(F32ToF16(static_cast<float>(static_cast<int>(random() % 4096) - 2048) / 1024));
+    }
+  }
+  static float Value(uint8_t pair, size_t i, uint16_t step, uint16_t low) {
+    return F16ToF32(low) + F16ToF32(step) * static_cast<float>(i % 2 == 0 ? pair % 16 : pair / 16);
+  }
+
+  std::vector<uint8_t> k_, v_;
+  std::vector<uint16_t> k_step_, k_low_, v_step_, v_low_;
+};
+
+TEST_P(ConformanceKv, LoadFourBits) {
+  for (const int32_t head_dim : {2, 6, 32, 64, 72, 80, 128, 256}) {
+    const auto ropes = RopesOf(head_dim);
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const int32_t tokens : {1, 66}) {
+        const KvLayout layout{2, 3, head_dim, dtype};
+        auto pool = std::move(*backend_->CreateKvPool(layout, kBlocks));
+        std::vector<int32_t> blocks(static_cast<size_t>(BlocksFor(tokens)));
+        for (size_t i = 0; i < blocks.size(); ++i) {
+          blocks[i] = kBlocks - 1 - 3 * static_cast<int32_t>(i);
+        }
+        const Int4Planes stored(tokens, 3, head_dim, random_);
+        const RopeTable* rope = random_() % 5 == 0 ? nullptr : &ropes[random_() % 4];
+        backend_->LoadKv(*pool, 1, stored.planes, blocks, rope);
+        SCOPED_TRACE(testing::Message()
+                     << head_dim << " " << TraitsOf(dtype).name << " " << tokens);
+        ExpectTokens(Read(*backend_, *pool, 1, blocks, tokens), stored.k, stored.v, layout, rope);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 // Rows of one sequence in batches of several sizes, one call or many: the same bits, and right.
 TEST_P(ConformanceKv, AppendInAnyBatch) {
   for (const int32_t head_dim : {6, 64, 80}) {

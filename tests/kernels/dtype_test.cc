@@ -16,6 +16,7 @@ TEST(DType, Traits) {
   EXPECT_EQ(TraitsOf(DType::kQ4_1).name, "Q4_1");
   EXPECT_EQ(BytesOf(DType::kQ4_1, 576), 576u / 32 * 20);
   EXPECT_EQ(BytesOf(DType::kQ6_K, 512), 420u);
+  EXPECT_EQ(BytesOf(DType::kI4, 6), 3u);
   EXPECT_EQ(BytesOf(DType::kBF16, 3), 6u);
 }
 
@@ -170,6 +171,7 @@ TEST(DTypeDeathTest, PartOfABlockIsOurBug) {
   std::vector<uint8_t> bytes(64);
   std::vector<float> out(64);
   EXPECT_DEATH(DequantizeRow(DType::kQ4_0, bytes.data(), 31, out.data()), "check failed");
+  EXPECT_DEATH(DequantizeRow(DType::kI4, bytes.data(), 32, out.data()), "check failed");
   EXPECT_DEATH(DequantizeRow(DType::kI8, bytes.data(), 32, out.data()), "check failed");
 }
 

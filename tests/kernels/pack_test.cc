@@ -75,6 +75,7 @@ TEST(Pack, RejectsShapesThatTheTypeDoesNotAllow) {
   EXPECT_EQ(code(DType::kF32, 0, 4), StatusCode::kInvalidArgument);
   EXPECT_EQ(code(DType::kF32, 4, -1), StatusCode::kInvalidArgument);
   EXPECT_EQ(code(DType::kI8, 4, 32), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(DType::kI4, 4, 32), StatusCode::kInvalidArgument);
   EXPECT_EQ(code(DType::kF32, int64_t{1} << 31, int64_t{1} << 31), StatusCode::kResourceExhausted);
 }
 
