@@ -61,7 +61,7 @@ EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backe
       blocks_(kv_pool_->blocks(), PoisonHook()),
       scheduler_(&blocks_, {options.step_rows, options.max_sequences},
                  [this](int32_t blocks) { return Reclaim(blocks); }),
-      runner_(*model_, *backend_, *kv_pool_) {
+      runner_(*model_, *backend_, *kv_pool_, blocks_) {
   if (options_.poison_blocks) {
     for (int32_t block = 0; block < blocks_.total(); ++block) Poison(block);
   }

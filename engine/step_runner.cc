@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/batch_part.h"
+#include "engine/write_check.h"
 
 namespace kvasir {
 namespace {
@@ -77,6 +78,14 @@ std::span<const float> StepRunner::LogitsOf(size_t logit_row) const {
   return std::span<const float>(logits_).subspan(logit_row * vocab, vocab);
 }
 
+// A write into a shared block would change what others compute, without any error.
+void StepRunner::CheckOwners([[maybe_unused]] const StepPlan& plan) const {
+#ifndef NDEBUG
+  const Status status = CheckWrites(plan.batch, plan.sequences, blocks_);
+  if (!status.ok()) CheckFailed(__FILE__, __LINE__, status.message().c_str());
+#endif
+}
+
 void StepRunner::RunEachAlone(const StepPlan& plan, const Handler& handle) {
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     Sequence* sequence = plan.sequences[i];
@@ -89,6 +98,7 @@ void StepRunner::RunEachAlone(const StepPlan& plan, const Handler& handle) {
 
 void StepRunner::Run(const StepPlan& plan, const std::function<void()>& computed,
                      const Handler& handle) {
+  CheckOwners(plan);
   for (const BlockCopy& copy : plan.copies) backend_.CopyBlock(pool_, copy.from, copy.to);
   if (plan.sequences.size() > 1 && HasProbe(plan)) {
     computed();

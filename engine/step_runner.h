@@ -2,7 +2,7 @@
 // sequence at a time, so that the failure reaches only the sequences that cause it; so is a step
 // with a probe (Request::layers), whose rows end earlier than the others'.
 //
-// The engine's thread alone. Model, backend and pool must outlive it.
+// The engine's thread alone. Model, backend and pools must outlive it.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/block_pool.h"
 #include "engine/model/forward.h"
 #include "engine/model/model.h"
 #include "engine/scheduler.h"
@@ -24,8 +25,8 @@ class StepRunner {
   using Handler =
       std::function<void(Sequence& sequence, const Status& status, std::span<const float> logits)>;
 
-  StepRunner(const Model& model, Backend& backend, KvPool& pool)
-      : model_(model), backend_(backend), pool_(pool), workspace_(backend) {}
+  StepRunner(const Model& model, Backend& backend, KvPool& pool, const BlockPool& blocks)
+      : model_(model), backend_(backend), pool_(pool), blocks_(blocks), workspace_(backend) {}
 
   // Makes the plan's copies and computes its batch, tells `computed` (the scheduler advances), then
   // hands each sequence's part to `handle`, which may destroy the sequence.
@@ -35,12 +36,14 @@ class StepRunner {
   // Writes logits_ [logit rows of the batch][V].
   Status Compute(const StepBatch& batch, std::span<Sequence* const> sequences);
   Status TryCompute(const StepBatch& batch, std::span<Sequence* const> sequences);
+  void CheckOwners(const StepPlan& plan) const;
   void RunEachAlone(const StepPlan& plan, const Handler& handle);
   std::span<const float> LogitsOf(size_t logit_row) const;
 
   const Model& model_;
   Backend& backend_;
   KvPool& pool_;
+  const BlockPool& blocks_;  // who owns what, looked at in debug builds
   Workspace workspace_;
   std::vector<float> logits_;
 };
