@@ -136,9 +136,9 @@ Status Checkpoint::Load(const EvalIdentity& identity, bool restart) {
   KVASIR_ASSIGN_OR_RETURN(std::string text, ReadAll(path_, file_));
   if (text.empty()) return StartAnew(identity);
   const size_t end = text.rfind('\n');
-  const std::string header = HeaderLine(identity);
   if (end == std::string::npos) {  // no whole line: the process died writing its first
-    if (!text.starts_with(std::string("{\"") + kMagic)) return NoCheckpoint(path_);
+    const std::string opening = std::string("{\"") + kMagic;
+    if (!text.starts_with(opening) && !opening.starts_with(text)) return NoCheckpoint(path_);
     return StartAnew(identity);
   }
   const std::string_view first = std::string_view(text).substr(0, text.find('\n'));

@@ -24,7 +24,8 @@ std::optional<size_t> BestConcat(const EvalReport& report,
   std::optional<size_t> best;
   for (size_t i = 0; i < report.rows.size(); ++i) {
     const double kl = ValueOf(summaries[i], EvalMetric::kKlMean);
-    if (report.rows[i].policy != kConcatRow || std::isnan(kl)) continue;
+    const EvalRow& row = report.rows[i];
+    if (row.policy != kConcatRow || IsReferenceRow(row) || std::isnan(kl)) continue;
     if (!best || kl < ValueOf(summaries[*best], EvalMetric::kKlMean)) best = i;
   }
   return best;
@@ -63,7 +64,8 @@ std::string Speed(const EvalReport& report, const std::vector<RowSummary>& summa
 }  // namespace
 
 bool IsReferenceRow(const EvalRow& row) {
-  return row.policy == kExactRow || row.policy == kNoiseFloorRow || row.policy == kNoContextRow;
+  return row.policy == kExactRow || row.policy == kNoiseFloorRow || row.policy == kNoContextRow ||
+         row.ingestion == kInPlaceIngestion;
 }
 
 std::vector<size_t> ParetoFront(const EvalReport& report, const std::vector<RowSummary>& summaries,

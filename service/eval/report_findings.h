@@ -11,7 +11,7 @@
 
 namespace kvasir {
 
-// exact, noise floor and no context: what the other rows are measured by.
+// exact, noise floor, no context and in_place: what the other rows are measured by.
 bool IsReferenceRow(const EvalRow& row);
 
 // Rows (no reference rows) that no other beats in both charged fraction and `metric`; indices by

@@ -23,7 +23,7 @@ std::string Scatter(const PlotData& data, EvalMetric metric, const std::string& 
   return Figure(title, ScatterLegend(data), ScatterPlot(data, metric, PlotSize::kWide),
                 ScatterPlot(data, metric, PlotSize::kNarrow),
                 "Lower and further left is better; both axes are logarithmic, bars are "
-                "95&nbsp;% intervals. Marks without a name: see the table.");
+                "95\u00A0% intervals. Marks without a name: see the table.");
 }
 
 std::string Plots(const PlotData& data) {

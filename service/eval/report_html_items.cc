@@ -37,6 +37,7 @@ std::string Numbers(const ItemResult& result) {
   std::string text = "KL mean " + ShortNumber(MeanKl(result)) + ", step 1 " +
                      ShortNumber(result.kl[0]) + ", top-1 " + std::to_string(result.top1_matches) +
                      " of " + std::to_string(result.kl.size());
+  if (result.free_tokens == 0) return text;
   if (result.first_divergence < 0) return text + ", same tokens as full prefill";
   return text + ", diverges at token " + std::to_string(result.first_divergence + 1);
 }

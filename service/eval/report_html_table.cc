@@ -24,13 +24,12 @@ struct HtmlColumn {
 constexpr std::array<HtmlColumn, 16> kColumns = {{
     {EvalMetric::kKlStep1, "KL step 1", "nats", ShortNumber, true},
     {EvalMetric::kKlMean, "KL mean", "nats", ShortNumber, true},
-    {EvalMetric::kKlP50, "KL p50", "nats", ShortNumber, false},
     {EvalMetric::kKlP95, "KL p95", "nats", ShortNumber, true},
-    {EvalMetric::kKlMax, "KL max", "nats", ShortNumber, false},
     {EvalMetric::kTop1, "top-1", "same token", PercentText, true},
     {EvalMetric::kCharged, "charged", "of rows", PercentText, false},
-    {EvalMetric::kQuestionShare, "question", "of rows", PercentText, false},
     {EvalMetric::kTtftTotal, "TTFT", "ms", MillisecondsText, true},
+    {EvalMetric::kKlP50, "KL p50", "nats", ShortNumber, false},
+    {EvalMetric::kKlMax, "KL max", "nats", ShortNumber, false},
     {EvalMetric::kFirstDivergence, "diverges", "after tokens", TokensText, true},
     {EvalMetric::kSameText, "same text", "of items", PercentText, true},
     {EvalMetric::kRougeL, "ROUGE-L", "vs full", ShortNumber, true},
@@ -38,6 +37,7 @@ constexpr std::array<HtmlColumn, 16> kColumns = {{
     {EvalMetric::kF1Gold, "F1", "vs gold", ShortNumber, true},
     {EvalMetric::kGoldLoglik, "gold loglik", "nats", NatsText, true},
     {EvalMetric::kRefusalRate, "refusals", "of items", PercentText, false},
+    {EvalMetric::kQuestionShare, "question", "of rows", PercentText, false},
 }};
 
 std::string Head(const std::string& title, const std::string& unit) {
@@ -49,6 +49,16 @@ std::string Cell(const std::optional<Estimate>& estimate, std::string (*text)(do
   if (!estimate) return "<td></td>";
   const std::string below = interval ? "<small>" + IntervalText(*estimate, text) + "</small>" : "";
   return "<td>" + text(estimate->value) + below + "</td>";
+}
+
+// Escaped; may break behind commas.
+std::string Breakable(const std::string& name) {
+  std::string escaped;
+  for (const char c : EscapeHtml(name)) {
+    escaped += c;
+    if (c == ',') escaped += "<wbr/>";
+  }
+  return escaped;
 }
 
 std::string SignedNumber(double value) { return (value > 0 ? "+" : "") + ShortNumber(value); }
@@ -74,7 +84,7 @@ class Table {
       table += Head(column.title, column.unit);
       if (column.metric == EvalMetric::kTtftTotal && speedup_)
         table += Head("faster", "than exact");
-      if (column.metric == EvalMetric::kKlMean && versus_) table += Head("&minus; concat", "nats");
+      if (column.metric == EvalMetric::kKlMean && versus_) table += Head("\u2212 concat", "nats");
     }
     table += "</tr></thead>\n";
     for (size_t i = 0; i < data_.report.rows.size(); ++i) {
@@ -96,7 +106,7 @@ class Table {
 
   std::string Caption() const {
     return std::to_string(data_.report.questions.size()) +
-           " questions; in brackets 95&nbsp;% intervals of a paired bootstrap over questions";
+           " questions; in brackets 95\u00A0% intervals of a paired bootstrap over questions";
   }
 
   std::string RowHead(size_t i) const {
@@ -104,8 +114,9 @@ class Table {
     std::string below = row.ingestion;
     if (!row.codec.empty()) below += (below.empty() ? "" : ", ") + row.codec;
     const auto all = static_cast<int64_t>(data_.report.questions.size());
-    std::string head =
-        "<th scope=\"row\">" + EscapeHtml(row.policy) + "<small>" + EscapeHtml(below) + "</small>";
+    const std::string pill = best_ == i ? " <span class=\"pill\">best</span>" : "";
+    std::string head = "<th scope=\"row\">" + Breakable(row.policy) + pill + "<small>" +
+                       EscapeHtml(below) + "</small>";
     if (!row.note.empty()) head += "<small>" + EscapeHtml(row.note) + "</small>";
     if (data_.summaries[i].items < all) {
       head += "<small>" + std::to_string(data_.summaries[i].items) + " of " + std::to_string(all) +

@@ -33,8 +33,8 @@ bool HasSeveralCodecs(const EvalReport& report) {
 PlotFrame MakeFrame(PlotSize size) {
   const bool wide = size == PlotSize::kWide;
   PlotFrame frame;
-  frame.width = wide ? 760 : 360;
-  frame.height = wide ? 440 : 380;
+  frame.width = wide ? 620 : 360;
+  frame.height = wide ? 420 : 380;
   frame.x.from = 62;
   frame.x.to = frame.width - 14;
   frame.y.from = frame.height - 50;

@@ -101,7 +101,7 @@ void DrawLabels(const PlotData& data, const std::vector<Point>& points, const Pl
   for (const Point& point : points) {
     const EvalRow& row = data.report.rows[point.row];
     const std::string text =
-        Shortened(row.policy + (codecs ? " " + row.codec : ""), size == PlotSize::kWide ? 34 : 18);
+        Shortened(row.policy + (codecs ? " " + row.codec : ""), size == PlotSize::kWide ? 36 : 18);
     const double x = frame.x.At(point.charged), y = frame.y.At(point.kl.value);
     const LabelPlacer::Place place = labels->Find(x, y, text, point.in_front);
     if (place.free || point.in_front) canvas->Text(place.x, place.y, place.anchor, "label", text);

@@ -46,7 +46,7 @@ std::vector<size_t> RowsShown(const PlotData& data) {
     const auto& kl = data.summaries[i].Of(EvalMetric::kKlMean);
     if (!kl) continue;
     if (data.report.rows[i].policy == kNoContextRow) add(i);
-    if (data.report.rows[i].policy != kConcatRow) continue;
+    if (data.report.rows[i].policy != kConcatRow || IsReferenceRow(data.report.rows[i])) continue;
     if (!concat || kl->value < data.summaries[*concat].Of(EvalMetric::kKlMean)->value) concat = i;
   }
   if (concat) add(*concat);

@@ -21,7 +21,7 @@ const std::string_view kReportStyle = R"css(
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 24px 16px 64px; }
+main { max-width: 1320px; margin: 0 auto; padding: 24px 16px 64px; }
 h1 { font-size: 1.55rem; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 40px 0 8px; }
 p { margin: 8px 0; max-width: 78ch; }
@@ -45,8 +45,7 @@ th:first-child { text-align: left; position: sticky; left: 0; background: var(--
 tbody.group tr:first-child > * { border-top: 2px solid var(--rule); }
 th small, td small { display: block; color: var(--soft); font-weight: 400; font-size: .78rem; }
 tr.best > * { background: var(--best); }
-tr.best th::after { content: "best"; display: inline-block; margin-left: 6px; padding: 0 6px;
-  border-radius: 8px; background: var(--accent); color: var(--page); font-size: .72rem; }
+.pill { display: inline-block; padding: 0 6px; border-radius: 8px; background: var(--accent); color: var(--page); font-size: .72rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr));
   gap: 16px; }
 figure { margin: 8px 0; padding: 12px; background: var(--card); border: 1px solid var(--rule);

@@ -20,6 +20,10 @@ inline constexpr char kNoiseFloorRow[] = "noise floor";  // exact with other thr
 inline constexpr char kConcatRow[] = "concat";           // chunk KV as stored
 inline constexpr char kNoContextRow[] = "no context";    // the passages dropped
 
+// An ingestion condition that no request can have: the exact KV of the whole prompt, through the
+// codec alone.
+inline constexpr char kInPlaceIngestion[] = "in_place";
+
 // Milliseconds; the parts need not fill the total (queueing, the first token's decoding).
 struct TtftSplit {
   double total_ms = 0;
@@ -39,7 +43,8 @@ struct ItemResult {
   int64_t top1_matches = 0;  // of kl.size() steps
 
   // Free greedy decoding against full's: the first token that differs, -1 if none does; of
-  // free_tokens that were compared (the longer of the two answers).
+  // free_tokens that were compared (the longer of the two answers). free_tokens 0: nothing was
+  // decoded freely, and the item has no divergence, texts or refusal.
   int64_t first_divergence = -1;
   int64_t free_tokens = 0;
 

@@ -140,6 +140,10 @@ std::string_view MetricName(EvalMetric metric) {
 
 std::optional<double> ItemMetric(const ItemResult& result, EvalMetric metric) {
   const bool has_kl = !result.kl.empty();
+  const bool has_text = result.free_tokens > 0;
+  auto of_text = [has_text](double value) {
+    return has_text ? std::optional(value) : std::nullopt;
+  };
   switch (metric) {
     case EvalMetric::kKlStep1:
       return has_kl ? std::optional(result.kl[0]) : std::nullopt;
@@ -149,20 +153,20 @@ std::optional<double> ItemMetric(const ItemResult& result, EvalMetric metric) {
       if (!has_kl) return std::nullopt;
       return static_cast<double>(result.top1_matches) / static_cast<double>(result.kl.size());
     case EvalMetric::kFirstDivergence:
-      return static_cast<double>(result.first_divergence < 0 ? result.free_tokens
-                                                             : result.first_divergence);
+      return of_text(static_cast<double>(result.first_divergence < 0 ? result.free_tokens
+                                                                     : result.first_divergence));
     case EvalMetric::kSameText:
-      return result.first_divergence < 0 ? 1 : 0;
+      return of_text(result.first_divergence < 0 ? 1 : 0);
     case EvalMetric::kRougeL:
-      return result.rouge_l;
+      return of_text(result.rouge_l);
     case EvalMetric::kF1Full:
-      return result.f1_full;
+      return of_text(result.f1_full);
     case EvalMetric::kF1Gold:
       return result.f1_gold;
     case EvalMetric::kGoldLoglik:
       return result.gold_loglik;
     case EvalMetric::kRefusalRate:
-      return result.refused ? 1 : 0;
+      return of_text(result.refused ? 1 : 0);
     case EvalMetric::kCharged:
       return result.charged;
     case EvalMetric::kQuestionShare:
