@@ -40,11 +40,13 @@ std::string_view KvCodecName(KvCodec codec) {
 }
 
 Result<KvCodec> ParseKvCodec(std::string_view name) {
+  if (name == "fp16") return KvCodec::kF16;
+  if (name == "fp32") return KvCodec::kF32;
   for (const KvCodec codec : {KvCodec::kInt8, KvCodec::kF16, KvCodec::kF32, KvCodec::kInt4}) {
     if (name == KvCodecName(codec)) return codec;
   }
   return InvalidArgument("unknown KV codec '" + std::string(name) +
-                         "': use int8, int4, f16 or f32");
+                         "': use int8, int4, fp16 or fp32");
 }
 
 Digest128 Fingerprint(const FingerprintFields& fields) {

@@ -287,6 +287,8 @@ DryRunReport IngestPipeline::DryRun(const std::vector<std::string>& paths) {
       report.tokens += tokens;
       ChunkShape shape{model.layers, tokens, model.kv_heads, model.head_dim, KvCodec::kInt8};
       report.kv_bytes_int8 += EncodedBytes(shape);
+      shape.codec = KvCodec::kInt4;
+      report.kv_bytes_int4 += EncodedBytes(shape);
       shape.codec = KvCodec::kF16;
       report.kv_bytes_fp16 += EncodedBytes(shape);
     }

@@ -68,7 +68,7 @@ struct IngestReport {
 // What ingesting would make, without storing anything.
 struct DryRunReport {
   int64_t documents = 0, chunks = 0, tokens = 0;
-  uint64_t kv_bytes_int8 = 0, kv_bytes_fp16 = 0;
+  uint64_t kv_bytes_int8 = 0, kv_bytes_fp16 = 0, kv_bytes_int4 = 0;
   std::vector<IngestFailure> failures;
 };
 

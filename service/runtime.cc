@@ -63,7 +63,7 @@ Result<std::unique_ptr<Runtime>> Runtime::Create(const Config& config, RuntimePa
 
 Status Runtime::Build(RuntimeParts parts) {
   KVASIR_RETURN_IF_ERROR(ParsePolicy(config_.cache_policy).status());
-  codec_ = config_.cache_codec == "fp16" ? KvCodec::kF16 : KvCodec::kInt8;
+  KVASIR_ASSIGN_OR_RETURN(codec_, ParseKvCodec(config_.cache_codec));
   backend_ = std::move(parts.backend);
   model_ = std::move(parts.model);
   embedder_ = std::move(parts.embedder);

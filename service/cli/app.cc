@@ -23,7 +23,7 @@ constexpr SettingFlag kSettingFlags[] = {
     {"--memory-mib", "cache.memory_mib", "Budget of the memory tier"},
     {"--kv-dtype", "engine.kv_dtype", "Element type of the KV pool: bf16 or f32"},
     {"--isa", "engine.isa", "auto, scalar, avx2 or avx512"},
-    {"--codec", "cache.codec", "Stored KV: int8 or fp16"},
+    {"--codec", "cache.codec", "Stored KV of new collections: int8, fp16 or int4"},
     {"--chunk-tokens", "chunk.tokens", "Most tokens of a chunk"},
     {"--host", "server.host", "Address to listen on"},
     {"--port", "server.port", "Port to listen on (0 = any free one)"},

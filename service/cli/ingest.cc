@@ -37,14 +37,16 @@ int DryRun(const CliContext& context, IngestPipeline& pipeline,
         {"documents", report.documents},
         {"chunks", report.chunks},
         {"tokens", report.tokens},
-        {"kv_bytes", {{"int8", report.kv_bytes_int8}, {"fp16", report.kv_bytes_fp16}}},
+        {"kv_bytes", {{"int8", report.kv_bytes_int8},
+                      {"int4", report.kv_bytes_int4},
+                      {"fp16", report.kv_bytes_fp16}}},
         {"failures", FailuresJson(report.failures)}};
     std::printf("%s\n", json::serialize(body).c_str());
   } else {
-    std::printf("%ld documents, %ld chunks, %ld tokens; KV: %s as int8, %s as fp16\n",
+    std::printf("%ld documents, %ld chunks, %ld tokens; KV: %s as int8, %s as int4, %s as fp16\n",
                 static_cast<long>(report.documents), static_cast<long>(report.chunks),
                 static_cast<long>(report.tokens), HumanBytes(report.kv_bytes_int8).c_str(),
-                HumanBytes(report.kv_bytes_fp16).c_str());
+                HumanBytes(report.kv_bytes_int4).c_str(), HumanBytes(report.kv_bytes_fp16).c_str());
   }
   PrintFailures(report.failures);
   return report.failures.empty() ? kExitOk : kExitFailure;

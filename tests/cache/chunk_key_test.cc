@@ -95,7 +95,8 @@ TEST(KvCodecName, RoundTripAndError) {
   for (const KvCodec codec : {KvCodec::kInt8, KvCodec::kF16, KvCodec::kF32, KvCodec::kInt4}) {
     EXPECT_EQ(*ParseKvCodec(KvCodecName(codec)), codec);
   }
-  EXPECT_NE(ParseKvCodec("int5").status().message().find("int8, int4, f16 or f32"),
+  EXPECT_EQ(*ParseKvCodec("fp16"), KvCodec::kF16);
+  EXPECT_NE(ParseKvCodec("int5").status().message().find("int8, int4, fp16 or fp32"),
             std::string::npos);
 }
 

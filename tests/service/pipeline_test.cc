@@ -410,6 +410,7 @@ TEST_F(PipelineTest, DryRunCountsWhatIngestionMakes) {
   EXPECT_EQ(dry.tokens, real.tokens);
   EXPECT_EQ(dry.chunks, real.chunks);
   EXPECT_GT(dry.kv_bytes_fp16, dry.kv_bytes_int8);
+  EXPECT_GT(dry.kv_bytes_int8, dry.kv_bytes_int4);
 }
 
 TEST_F(PipelineTest, ADeletedDocumentIsGone) {
