@@ -40,6 +40,8 @@ uint32_t GgufTypeCode(DType dtype) {
       return 24;
     case DType::kBF16:
       return 30;
+    case DType::kI4:
+      break;  // stored KV alone: no file's type
   }
   return 0;
 }
