@@ -90,12 +90,16 @@ Status CheckNewDocument(const NewDocument& document, const Collection& collectio
 }
 
 Status CheckSameCollection(const Collection& stored, const Collection& wanted) {
-  const char* differs = stored.model_digest != wanted.model_digest ? "model"
-                        : stored.embedder != wanted.embedder       ? "embedding model"
-                        : stored.dimension != wanted.dimension     ? "vector dimension"
-                        : stored.system_text != wanted.system_text ? "system text"
-                                                                   : nullptr;
-  if (!differs) return Status::Ok();
+  const std::string differs =
+      stored.model_digest != wanted.model_digest ? "model"
+      : stored.embedder != wanted.embedder       ? "embedding model"
+      : stored.dimension != wanted.dimension     ? "vector dimension"
+      : stored.system_text != wanted.system_text ? "system text"
+      : stored.ingestion != wanted.ingestion
+          ? "ingestion condition ('" + stored.ingestion + "', not '" + wanted.ingestion + "')"
+      : stored.primer != wanted.primer ? "primer"
+                                       : "";
+  if (differs.empty()) return Status::Ok();
   return FailedPrecondition("collection " + stored.name + " was made with another " + differs +
                             ": use another name, or delete it and ingest again");
 }

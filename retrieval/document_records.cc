@@ -75,6 +75,8 @@ std::string EncodeCollection(const Collection& c) {
   out.Int(c.dimension);
   out.Text(c.system_text);
   out.Int(c.created_ms);
+  out.Text(c.ingestion);
+  out.Array(std::span<const int32_t>(c.primer));
   return out.Finish();
 }
 
@@ -89,6 +91,10 @@ Result<Collection> DecodeCollection(std::string_view bytes, std::string_view nam
   c.dimension = static_cast<int32_t>(in.Int());
   c.system_text = in.Text();
   c.created_ms = in.Int();
+  if (in.version() >= 2) {
+    c.ingestion = in.Text();
+    c.primer = in.Array<int32_t>();
+  }
   KVASIR_RETURN_IF_ERROR(in.Finish());
   KVASIR_RETURN_IF_ERROR(CheckIdentity(c.name == name && c.dimension > 0, what));
   return c;

@@ -36,6 +36,10 @@ struct Collection {
   int32_t dimension = 0;     // of the vectors
   std::string system_text;   // anchor: the system text behind which chunks are encoded
   int64_t created_ms = 0;    // Unix time, set by the store
+  // What chunks are encoded behind besides the anchor, and the token ids of the fixed primer, if
+  // there is one (service/encoding.h; not interpreted here). Records of version 1 had the anchor.
+  std::string ingestion = "anchor";
+  std::vector<int32_t> primer = {};
 
   friend bool operator==(const Collection&, const Collection&) = default;
 };
@@ -98,8 +102,8 @@ class DocumentStore {
  public:
   static Result<std::unique_ptr<DocumentStore>> Open(OrderedStore& store);
 
-  // Creates it or, if it is there, checks that model, embedder, dimension and system text are the
-  // same: kFailedPrecondition names what differs. Returns what is stored.
+  // Creates it or, if it is there, checks that all fields but created_ms are the same:
+  // kFailedPrecondition names what differs. Returns what is stored.
   Result<Collection> EnsureCollection(const Collection& collection);
   Result<Collection> GetCollection(std::string_view name) const;  // kNotFound
   Result<std::vector<Collection>> ListCollections() const;        // ascending by name

@@ -32,12 +32,13 @@ Result<RecordReader> RecordReader::Open(RecordKind kind, std::string_view bytes,
   const std::string_view body = bytes.substr(0, bytes.size() - sizeof checksum);
   if (checksum != RecordChecksum(body)) return Corrupt(what);
   if (static_cast<uint8_t>(body[0]) != static_cast<uint8_t>(kind)) return Corrupt(what);
-  if (static_cast<uint8_t>(body[1]) != kRecordVersion) {
+  const auto version = static_cast<uint8_t>(body[1]);
+  if (version < 1 || version > RecordVersionOf(kind)) {
     return FailedPrecondition("the stored record of " + what + " has version " +
-                              std::to_string(static_cast<uint8_t>(body[1])) +
-                              ", this program reads " + std::to_string(kRecordVersion));
+                              std::to_string(version) + ", this program reads 1 to " +
+                              std::to_string(RecordVersionOf(kind)));
   }
-  return RecordReader(body.substr(2), std::move(what));
+  return RecordReader(body.substr(2), version, std::move(what));
 }
 
 std::string_view RecordReader::Take(size_t bytes) {

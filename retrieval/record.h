@@ -20,7 +20,11 @@ static_assert(std::endian::native == std::endian::little, "records are little-en
 
 enum class RecordKind : uint8_t { kCollection = 0xC1, kDocument, kChunk, kVector, kCounter };
 
-inline constexpr uint8_t kRecordVersion = 1;
+// The version that is written; older ones are read.
+//   collection 2: ingestion condition and primer
+constexpr uint8_t RecordVersionOf(RecordKind kind) {
+  return kind == RecordKind::kCollection ? 2 : 1;
+}
 
 // 64 bits over `bytes`. Every changed 8-byte word changes it for sure; more damage than that passes
 // with probability 2^-64.
@@ -28,7 +32,8 @@ uint64_t RecordChecksum(std::string_view bytes);
 
 class RecordWriter {
  public:
-  explicit RecordWriter(RecordKind kind) : out_{static_cast<char>(kind), kRecordVersion} {}
+  explicit RecordWriter(RecordKind kind)
+      : out_{static_cast<char>(kind), static_cast<char>(RecordVersionOf(kind))} {}
 
   void Int(int64_t value) { Raw(&value, sizeof value); }
   void Text(std::string_view text) {
@@ -70,15 +75,18 @@ class RecordReader {
   size_t Count(size_t least_bytes);
 
   bool ok() const { return ok_; }
+  uint8_t version() const { return version_; }
   // Ok if all fields were there and nothing follows.
   Status Finish() const;
 
  private:
-  RecordReader(std::string_view fields, std::string what) : rest_(fields), what_(std::move(what)) {}
+  RecordReader(std::string_view fields, uint8_t version, std::string what)
+      : rest_(fields), what_(std::move(what)), version_(version) {}
   std::string_view Take(size_t bytes);
 
   std::string_view rest_;
   std::string what_;
+  uint8_t version_;
   bool ok_ = true;
 };
 

@@ -2,13 +2,30 @@
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
+#include <utility>
 
 namespace kvasir {
 namespace {
 
 // Chunks in the engine at once: two fill a step's rows, two wait so that none is empty.
 constexpr size_t kInFlight = 4;
+
+void AppendSegment(const FrontKv& run, std::vector<SegmentPlan>* segments) {
+  if (run.ids.empty()) return;
+  SegmentPlan segment;
+  segment.token_ids = run.ids;
+  segment.blocks = run.blocks;
+  segment.reuse = run.blocks == nullptr ? ReuseKind::kNone : ReuseKind::kPrefix;
+  segments->push_back(std::move(segment));
+}
+
+std::vector<SegmentPlan> SegmentsOf(const FrontKv& run) {
+  std::vector<SegmentPlan> segments;
+  AppendSegment(run, &segments);
+  return segments;
+}
 
 }  // namespace
 
@@ -33,17 +50,45 @@ struct ChunkPrefill::Job {
   }
 };
 
-std::shared_ptr<ChunkPrefill::Job> ChunkPrefill::Start(const AnchorKv& anchor,
+struct ChunkPrefill::Target {
+  ChunkKey key;
+  KvCodec codec;
+  const std::vector<int32_t>& token_ids;
+  bool persist, require_disk;
+};
+
+// Each is looked up, or made, once a call. One that cannot be made now (the engine is full) is
+// computed in front of each chunk.
+class ChunkPrefill::Primers {
+ public:
+  Primers(ChunkPrefill& prefill, const std::string& name_space, const FrontKv& anchor, bool persist)
+      : prefill_(prefill), name_space_(name_space), anchor_(anchor), persist_(persist) {}
+
+  FrontKv Of(const ChunkToMake& chunk) {
+    const std::vector<int32_t>& ids = chunk.context.primer;
+    if (!chunk.keep_primer || ids.empty()) return {ids, nullptr};
+    const auto [at, fresh] = kept_.try_emplace(ids, FrontKv{ids, nullptr});
+    if (!fresh) return at->second;
+    const ChunkKey key = prefill_.runtime_.PrimerKeyOf(name_space_, anchor_.ids, ids);
+    Result<FrontKv> made = prefill_.Front(
+        SegmentsOf(anchor_), {key, KvCodec::kF16, at->first, persist_, false}, nullptr);
+    if (made.ok()) at->second = std::move(*made);
+    return at->second;
+  }
+
+ private:
+  ChunkPrefill& prefill_;
+  const std::string& name_space_;
+  const FrontKv& anchor_;
+  bool persist_;
+  std::map<std::vector<int32_t>, FrontKv> kept_;
+};
+
+std::shared_ptr<ChunkPrefill::Job> ChunkPrefill::Start(std::vector<SegmentPlan> front,
                                                        const std::vector<int32_t>& token_ids) {
   auto job = std::make_shared<Job>();
   Request request;
-  if (!anchor.ids.empty()) {
-    SegmentPlan segment;
-    segment.token_ids = anchor.ids;
-    segment.blocks = anchor.blocks;
-    segment.reuse = anchor.blocks == nullptr ? ReuseKind::kNone : ReuseKind::kPrefix;
-    request.prompt.segments.push_back(std::move(segment));
-  }
+  request.prompt.segments = std::move(front);
   SegmentPlan chunk;
   chunk.token_ids = token_ids;
   request.prompt.segments.push_back(std::move(chunk));
@@ -62,47 +107,60 @@ std::shared_ptr<ChunkPrefill::Job> ChunkPrefill::Start(const AnchorKv& anchor,
   return job;
 }
 
-Status ChunkPrefill::Finish(Job& job, const std::string& name_space,
-                            const std::vector<int32_t>& anchor,
-                            const std::vector<int32_t>& token_ids, bool persist,
-                            bool require_disk) {
+Status ChunkPrefill::Finish(Job& job, const Target& target) {
   KVASIR_RETURN_IF_ERROR(job.Wait());
-  KVASIR_ASSIGN_OR_RETURN(const EncodedChunk encoded,
-                          EncodeChunk(*job.capture, runtime_.CodecOf(anchor)));
-  const ChunkKey key = runtime_.KeyOf(name_space, anchor, token_ids);
-  const Status stored = runtime_.cache().Insert(key, token_ids, encoded, {.persist = persist});
-  if (stored.ok() || !persist || require_disk) return stored;
-  return runtime_.cache().Insert(key, token_ids, encoded, {.persist = false});
+  KVASIR_ASSIGN_OR_RETURN(const EncodedChunk encoded, EncodeChunk(*job.capture, target.codec));
+  TieredCache& cache = runtime_.cache();
+  const Status stored =
+      cache.Insert(target.key, target.token_ids, encoded, {.persist = target.persist});
+  if (stored.ok() || !target.persist || target.require_disk) return stored;
+  return cache.Insert(target.key, target.token_ids, encoded, {.persist = false});
 }
 
-Result<AnchorKv> ChunkPrefill::Anchor(const std::string& name_space,
-                                      const std::vector<int32_t>& ids, bool persist, bool* made) {
-  AnchorKv anchor{ids, nullptr};
-  if (ids.empty()) return anchor;
-  const ChunkKey key = runtime_.KeyOf(name_space, {}, ids);
-  ChunkLookup lookup = runtime_.cache().Lookup(key, ids);
+Result<FrontKv> ChunkPrefill::Front(std::vector<SegmentPlan> front, Target target, bool* made) {
+  ChunkLookup lookup = runtime_.cache().Lookup(target.key, target.token_ids);
   if (!lookup.hit() && lookup.miss != MissReason::kPoolFull) {
     if (made != nullptr) *made = true;
-    auto job = Start({}, ids);
-    KVASIR_RETURN_IF_ERROR(Finish(*job, name_space, {}, ids, persist, false));
-    lookup = runtime_.cache().Lookup(key, ids);
+    auto job = Start(std::move(front), target.token_ids);
+    KVASIR_RETURN_IF_ERROR(Finish(*job, target));
+    lookup = runtime_.cache().Lookup(target.key, target.token_ids);
   }
-  anchor.blocks = lookup.blocks;
-  return anchor;
+  return FrontKv{target.token_ids, lookup.blocks};
 }
 
-Status ChunkPrefill::Make(const std::string& name_space, const AnchorKv& anchor,
+Result<FrontKv> ChunkPrefill::Anchor(const std::string& name_space, const std::vector<int32_t>& ids,
+                                     bool persist, bool* made) {
+  if (ids.empty()) return FrontKv{};
+  return Front({}, {runtime_.KeyOf(name_space, {}, ids), runtime_.CodecOf({}), ids, persist, false},
+               made);
+}
+
+std::shared_ptr<ChunkPrefill::Job> ChunkPrefill::StartChunk(const FrontKv& anchor,
+                                                            const ChunkToMake& chunk,
+                                                            const FrontKv& primer) {
+  std::vector<SegmentPlan> front;
+  if (!chunk.context.anchor.empty()) AppendSegment(anchor, &front);
+  AppendSegment(primer, &front);
+  return Start(std::move(front), chunk.token_ids);
+}
+
+Status ChunkPrefill::Make(const std::string& name_space, const FrontKv& anchor,
                           const std::vector<ChunkToMake>& chunks, bool persist, bool require_disk,
                           const std::function<void(size_t, const Status&)>& done) {
+  Primers primers(*this, name_space, anchor, persist);
   std::deque<std::shared_ptr<Job>> running;
   Status first_error;
   size_t started = 0;
   for (size_t finished = 0; finished < chunks.size(); ++finished) {
     while (started < chunks.size() && running.size() < kInFlight) {
-      running.push_back(Start(anchor, chunks[started++].token_ids));
+      const ChunkToMake& next = chunks[started++];
+      running.push_back(StartChunk(anchor, next, primers.Of(next)));
     }
-    const Status status = Finish(*running.front(), name_space, anchor.ids,
-                                 chunks[finished].token_ids, persist, require_disk);
+    const ChunkToMake& chunk = chunks[finished];
+    const Status status =
+        Finish(*running.front(),
+               {runtime_.KeyOf(name_space, chunk.context, chunk.token_ids),
+                runtime_.CodecOf(chunk.context), chunk.token_ids, persist, require_disk});
     running.pop_front();
     if (first_error.ok()) first_error = status;
     if (done) done(finished, status);

@@ -102,6 +102,9 @@ const std::vector<Key>& Keys() {
       Integer("limits.documents", &Config::limits_documents, 1, 1 << 16),
       Integer("limits.drain_seconds", &Config::limits_drain_seconds, 0, 3600),
       Text("collection.system", &Config::collection_system),
+      Choice("collection.ingestion", &Config::collection_ingestion,
+             {"bare", "anchor", "fixed", "primer", "own", "neighbour"}),
+      Text("collection.primer", &Config::collection_primer),
       Choice("log.level", &Config::log_level, {"debug", "info", "warning", "error", "off"}),
   };
   return keys;

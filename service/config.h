@@ -50,6 +50,11 @@ struct Config {
 
   // System text of the default collection, part of its anchor.
   std::string collection_system = "Answer the question using the passages. Be brief.";
+  // What new collections encode chunks behind: bare | anchor | fixed | own | neighbour
+  // (service/encoding.h). A collection keeps the condition that it was made with.
+  std::string collection_ingestion = "fixed";
+  // Text of the primer of new collections. "" = the shipped one.
+  std::string collection_primer;
   // Lines of `kvasir serve` on standard error: debug, info, warning, error or off.
   std::string log_level = "info";
 };

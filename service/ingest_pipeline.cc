@@ -23,6 +23,26 @@ Result<IngestInput> ReadInput(const std::string& path) {
   return input;
 }
 
+// What a caller chose over what is there or configured.
+Status Apply(const Runtime& runtime, const CollectionChoice& choice, Encoding* encoding) {
+  if (choice.condition && *choice.condition != encoding->condition) {
+    encoding->condition = *choice.condition;
+    if (!HasPrimer(encoding->condition)) encoding->primer.clear();
+    if (HasPrimer(encoding->condition) && encoding->primer.empty()) {
+      encoding->primer = runtime.configured_primer();
+    }
+  }
+  if (!choice.primer) return Status::Ok();
+  if (!HasPrimer(encoding->condition)) {
+    return InvalidArgument(
+        "a primer goes with the ingestion conditions fixed, own and neighbour, "
+        "not with '" +
+        std::string(IngestionName(encoding->condition)) + "'");
+  }
+  KVASIR_ASSIGN_OR_RETURN(encoding->primer, RenderPrimer(runtime.chat_template(), *choice.primer));
+  return Status::Ok();
+}
+
 std::string NameOf(const IngestInput& input) {
   if (!input.source.empty()) return input.source;
   return input.id.empty() ? "document" : input.id;
@@ -54,15 +74,41 @@ Result<std::vector<int32_t>> IngestPipeline::AnchorOf(const std::string& system_
   return prompt.anchor;
 }
 
-Result<Collection> IngestPipeline::OpenCollection(const std::string& name) {
+Result<Collection> IngestPipeline::OpenCollection(const std::string& name,
+                                                  const CollectionChoice& choice) {
   const Result<Collection> known = runtime_.documents().GetCollection(name);
   if (!known.ok() && known.status().code() != StatusCode::kNotFound) return known.status();
+  Encoding encoding = runtime_.encoding();
+  if (known.ok()) {
+    KVASIR_ASSIGN_OR_RETURN(encoding, EncodingOf(*known));
+  }
+  KVASIR_RETURN_IF_ERROR(Apply(runtime_, choice, &encoding));
   Collection wanted;
   wanted.name = name;
   wanted.model_digest = runtime_.model().digest;
   wanted.system_text = known.ok() ? known->system_text : runtime_.config().collection_system;
+  wanted.ingestion = IngestionName(encoding.condition);
+  wanted.primer = encoding.primer;
   KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
   return retriever->EnsureCollection(wanted);
+}
+
+Result<IngestPipeline::Place> IngestPipeline::PlaceOf(const Collection& collection) const {
+  Place place;
+  place.collection = collection.name;
+  KVASIR_ASSIGN_OR_RETURN(place.anchor, AnchorOf(collection.system_text));
+  KVASIR_ASSIGN_OR_RETURN(place.encoding, EncodingOf(collection));
+  return place;
+}
+
+ChunkToMake IngestPipeline::ToMake(const Place& place,
+                                   const std::vector<int32_t>& token_ids) const {
+  return {token_ids, place.encoding.Context(place.anchor), /*keep_primer=*/true};
+}
+
+bool IngestPipeline::HasKv(const Place& place, const ChunkToMake& chunk) const {
+  const ChunkKey key = runtime_.KeyOf(place.collection, chunk.context, chunk.token_ids);
+  return runtime_.cache().Contains(key, chunk.token_ids) != std::nullopt;
 }
 
 Result<std::vector<NewChunk>> IngestPipeline::ChunksOf(const std::string& name,
@@ -91,12 +137,11 @@ Result<std::vector<NewChunk>> IngestPipeline::ChunksOf(const std::string& name,
   return chunks;
 }
 
-Status IngestPipeline::PutDocument(const std::string& collection, const IngestInput& input,
-                                   const std::string& digest, const std::vector<int32_t>& anchor,
-                                   IngestOutcome* outcome) {
+Status IngestPipeline::PutDocument(const Place& place, const IngestInput& input,
+                                   const std::string& digest, IngestOutcome* outcome) {
   NewDocument document;
   document.id = outcome->id;
-  document.collection = collection;
+  document.collection = place.collection;
   document.source = input.source;
   document.content_digest = digest;
   document.metadata = input.metadata;
@@ -109,13 +154,11 @@ Status IngestPipeline::PutDocument(const std::string& collection, const IngestIn
   KVASIR_ASSIGN_OR_RETURN(const PutOutcome put, retriever->Put(std::move(document)));
   outcome->id = put.id;
   outcome->version = put.version;
-  if (!put.unchanged) RemoveKv(collection, anchor, before);
+  if (!put.unchanged) RemoveKv(place, before);
   return Status::Ok();
 }
 
-Status IngestPipeline::PrefillMissing(const std::string& collection,
-                                      const std::vector<int32_t>& anchor_ids,
-                                      IngestOutcome* outcome,
+Status IngestPipeline::PrefillMissing(const Place& place, IngestOutcome* outcome,
                                       const std::function<void(const IngestOutcome&)>& chunk_done) {
   KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks,
                           runtime_.documents().GetChunks(outcome->id));
@@ -123,13 +166,13 @@ Status IngestPipeline::PrefillMissing(const std::string& collection,
   for (const Chunk& chunk : chunks) {
     outcome->tokens += static_cast<int64_t>(chunk.token_ids.size());
     ++outcome->chunks;
-    const ChunkKey key = runtime_.KeyOf(collection, anchor_ids, chunk.token_ids);
-    const auto tier = runtime_.cache().Contains(key, chunk.token_ids);
-    if (!tier) missing.push_back({chunk.token_ids});
+    ChunkToMake wanted = ToMake(place, chunk.token_ids);
+    if (!HasKv(place, wanted)) missing.push_back(std::move(wanted));
   }
   if (missing.empty()) return Status::Ok();
-  KVASIR_ASSIGN_OR_RETURN(const AnchorKv anchor, prefill_.Anchor(collection, anchor_ids, true));
-  return prefill_.Make(collection, anchor, missing, /*persist=*/true, /*require_disk=*/true,
+  KVASIR_ASSIGN_OR_RETURN(const FrontKv anchor,
+                          prefill_.Anchor(place.collection, place.anchor, true));
+  return prefill_.Make(place.collection, anchor, missing, /*persist=*/true, /*require_disk=*/true,
                        [&](size_t index, const Status& status) {
                          if (!status.ok()) return;
                          ++outcome->chunks_computed;
@@ -166,22 +209,20 @@ Result<IngestOutcome> IngestPipeline::IngestOne(
     const std::string& collection, const IngestInput& input,
     const std::function<void(const IngestOutcome&)>& chunk_done) {
   KVASIR_ASSIGN_OR_RETURN(const Collection stored, OpenCollection(collection));
-  KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> anchor, AnchorOf(stored.system_text));
+  KVASIR_ASSIGN_OR_RETURN(const Place place, PlaceOf(stored));
   std::string digest;
   KVASIR_ASSIGN_OR_RETURN(IngestOutcome outcome, Identify(collection, input, &digest));
   if (!outcome.unchanged) {
-    KVASIR_RETURN_IF_ERROR(PutDocument(collection, input, digest, anchor, &outcome));
+    KVASIR_RETURN_IF_ERROR(PutDocument(place, input, digest, &outcome));
   }
-  KVASIR_RETURN_IF_ERROR(PrefillMissing(collection, anchor, &outcome, chunk_done));
+  KVASIR_RETURN_IF_ERROR(PrefillMissing(place, &outcome, chunk_done));
   return outcome;
 }
 
-Result<int64_t> IngestPipeline::TokensToCompute(const std::string& collection,
-                                                const std::string& path,
-                                                const std::vector<int32_t>& anchor) const {
+Result<int64_t> IngestPipeline::TokensToCompute(const Place& place, const std::string& path) const {
   KVASIR_ASSIGN_OR_RETURN(const IngestInput input, ReadInput(path));
   std::string digest, title;
-  KVASIR_ASSIGN_OR_RETURN(const IngestOutcome known, Identify(collection, input, &digest));
+  KVASIR_ASSIGN_OR_RETURN(const IngestOutcome known, Identify(place.collection, input, &digest));
   std::vector<std::vector<int32_t>> chunks;
   if (known.unchanged) {
     KVASIR_ASSIGN_OR_RETURN(std::vector<Chunk> stored, runtime_.documents().GetChunks(known.id));
@@ -192,9 +233,7 @@ Result<int64_t> IngestPipeline::TokensToCompute(const std::string& collection,
   }
   int64_t tokens = 0;
   for (const std::vector<int32_t>& ids : chunks) {
-    const bool stored =
-        runtime_.cache().Contains(runtime_.KeyOf(collection, anchor, ids), ids) != std::nullopt;
-    if (!stored) tokens += static_cast<int64_t>(ids.size());
+    if (!HasKv(place, ToMake(place, ids))) tokens += static_cast<int64_t>(ids.size());
   }
   return tokens;
 }
@@ -204,16 +243,15 @@ std::vector<int64_t> IngestPipeline::CountFiles(const std::string& collection,
                                                 const ProgressSink& progress) {
   std::vector<int64_t> counts(paths.size(), 0);
   const auto stored = OpenCollection(collection);
-  const auto anchor =
-      stored.ok() ? AnchorOf(stored->system_text) : Result<std::vector<int32_t>>(stored.status());
-  if (!anchor.ok()) return counts;  // the first document says why
+  const auto place = stored.ok() ? PlaceOf(*stored) : Result<Place>(stored.status());
+  if (!place.ok()) return counts;  // the first document says why
   IngestProgress state;
   state.counting = true;
   state.documents_total = paths.size();
   for (size_t i = 0; i < paths.size(); ++i) {
     state.current = paths[i];
     if (progress) progress(state);
-    const Result<int64_t> tokens = TokensToCompute(collection, paths[i], *anchor);
+    const Result<int64_t> tokens = TokensToCompute(*place, paths[i]);
     counts[i] = tokens.ok() ? *tokens : 0;
     ++state.documents_done;
   }
@@ -296,10 +334,10 @@ DryRunReport IngestPipeline::DryRun(const std::vector<std::string>& paths) {
   return report;
 }
 
-void IngestPipeline::RemoveKv(const std::string& collection, const std::vector<int32_t>& anchor,
-                              const std::vector<Chunk>& chunks) {
+void IngestPipeline::RemoveKv(const Place& place, const std::vector<Chunk>& chunks) {
   for (const Chunk& chunk : chunks) {
-    const ChunkKey key = runtime_.KeyOf(collection, anchor, chunk.token_ids);
+    const ChunkToMake made = ToMake(place, chunk.token_ids);
+    const ChunkKey key = runtime_.KeyOf(place.collection, made.context, made.token_ids);
     // A failed removal leaves unreachable bytes, never a wrong answer: keys name the text itself.
     const Result<bool> removed = runtime_.cache().Remove(key);
     if (removed.ok()) runtime_.statistics().Forget(key);
@@ -310,11 +348,11 @@ Status IngestPipeline::Delete(const std::string& id) {
   KVASIR_ASSIGN_OR_RETURN(const Document document, runtime_.documents().Get(id));
   KVASIR_ASSIGN_OR_RETURN(const Collection collection,
                           runtime_.documents().GetCollection(document.collection));
-  KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> anchor, AnchorOf(collection.system_text));
+  KVASIR_ASSIGN_OR_RETURN(const Place place, PlaceOf(collection));
   KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks, runtime_.documents().GetChunks(id));
   KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
   KVASIR_RETURN_IF_ERROR(retriever->Delete(id).status());
-  RemoveKv(document.collection, anchor, chunks);
+  RemoveKv(place, chunks);
   return Status::Ok();
 }
 

@@ -1,7 +1,7 @@
 // IngestPipeline: documents to stored text, vectors and chunk KV.
 //
 //   read -> chunk -> embed -> store the document (one atomic write) -> prefill each chunk's KV
-//   behind the collection's anchor -> encode -> store
+//   behind the collection's anchor and primer (service/encoding.h) -> encode -> store
 // Resumable: an unchanged document is not read again, and chunks whose KV is stored are skipped,
 // so running an interrupted ingestion again finishes it. Thread-safe; calls block; one caller at a
 // time gets the best speed.
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,12 @@ struct DryRunReport {
   std::vector<IngestFailure> failures;
 };
 
+// What a caller asks of a collection. Unset: as it was made, or (a new one) as configured.
+struct CollectionChoice {
+  std::optional<IngestionCondition> condition;
+  std::optional<std::string> primer;  // text; only with a condition that has a primer
+};
+
 class IngestPipeline {
  public:
   explicit IngestPipeline(Runtime& runtime) : runtime_(runtime), prefill_(runtime) {}
@@ -90,32 +97,38 @@ class IngestPipeline {
   // Deletes a document with its chunks' KV.
   Status Delete(const std::string& id);
 
-  // The collection's record; made with the configured system text if it is not there yet.
-  Result<Collection> OpenCollection(const std::string& name);
+  // The collection's record; made now if it is not there yet. kFailedPrecondition: it is there and
+  // was made with another choice.
+  Result<Collection> OpenCollection(const std::string& name, const CollectionChoice& choice = {});
   // The token ids of the anchor behind which chunks of a system text are encoded.
   Result<std::vector<int32_t>> AnchorOf(const std::string& system_text) const;
 
  private:
+  // A collection as its chunks' KV sees it.
+  struct Place {
+    std::string collection;
+    std::vector<int32_t> anchor;
+    Encoding encoding;
+  };
+  Result<Place> PlaceOf(const Collection& collection) const;
+  ChunkToMake ToMake(const Place& place, const std::vector<int32_t>& token_ids) const;
+  bool HasKv(const Place& place, const ChunkToMake& chunk) const;
   // Id, version and whether the very same document is stored in this collection; its digest.
   Result<IngestOutcome> Identify(const std::string& collection, const IngestInput& input,
                                  std::string* digest) const;
   // Tokens whose KV ingesting a file would compute.
-  Result<int64_t> TokensToCompute(const std::string& collection, const std::string& path,
-                                  const std::vector<int32_t>& anchor) const;
+  Result<int64_t> TokensToCompute(const Place& place, const std::string& path) const;
   // The same for each of the files, 0 for one that cannot be read or taken.
   std::vector<int64_t> CountFiles(const std::string& collection,
                                   const std::vector<std::string>& paths,
                                   const ProgressSink& progress);
   Result<std::vector<NewChunk>> ChunksOf(const std::string& name, const IngestInput& input,
                                          std::string* title) const;
-  Status PutDocument(const std::string& collection, const IngestInput& input,
-                     const std::string& digest, const std::vector<int32_t>& anchor,
+  Status PutDocument(const Place& place, const IngestInput& input, const std::string& digest,
                      IngestOutcome* outcome);
-  Status PrefillMissing(const std::string& collection, const std::vector<int32_t>& anchor_ids,
-                        IngestOutcome* outcome,
+  Status PrefillMissing(const Place& place, IngestOutcome* outcome,
                         const std::function<void(const IngestOutcome&)>& chunk_done);
-  void RemoveKv(const std::string& collection, const std::vector<int32_t>& anchor,
-                const std::vector<Chunk>& chunks);
+  void RemoveKv(const Place& place, const std::vector<Chunk>& chunks);
 
   Runtime& runtime_;
   ChunkPrefill prefill_;

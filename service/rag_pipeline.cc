@@ -44,11 +44,12 @@ struct RagPipeline::Draft {
   std::string salt;
   std::string name_space;   // of anchor, prefixes and documents given as text
   std::string system_text;  // the default one, "" = the template's own
+  Encoding encoding;        // of documents given as text and of retrieved chunks
   bool has_documents = false;
   std::vector<Piece> pieces;
   std::vector<int32_t> anchor_ids, tail_ids;
   FusionPolicy policy;
-  AnchorKv anchor;
+  FrontKv anchor;
   bool anchor_made = false;          // for this very request
   std::vector<ChunkLookup> lookups;  // one a piece, with blocks once there are any
   std::vector<ChunkKey> keys;
@@ -57,6 +58,7 @@ struct RagPipeline::Draft {
 Status RagPipeline::AddNamed(const DocumentInput& document, Draft* draft) {
   Piece piece;
   piece.name_space = draft->name_space;
+  piece.encoding = draft->encoding;
   if (document.has_text) {
     KVASIR_ASSIGN_OR_RETURN(piece.token_ids,
                             runtime_.chat_template().RenderDocument(document.title, document.text));
@@ -66,6 +68,9 @@ Status RagPipeline::AddNamed(const DocumentInput& document, Draft* draft) {
     return Status::Ok();
   }
   KVASIR_ASSIGN_OR_RETURN(const Document stored, runtime_.documents().Get(document.id));
+  KVASIR_ASSIGN_OR_RETURN(const Collection collection,
+                          runtime_.documents().GetCollection(stored.collection));
+  KVASIR_ASSIGN_OR_RETURN(piece.encoding, EncodingOf(collection));
   KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks,
                           runtime_.documents().GetChunks(document.id));
   for (const Chunk& chunk : chunks) {
@@ -88,6 +93,7 @@ Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
   for (const SearchHit& hit : hits) {
     Piece piece;
     piece.token_ids = hit.chunk.token_ids;
+    piece.encoding = draft->encoding;
     piece.name_space = draft->name_space;
     piece.report = {hit.chunk.document_id, hit.chunk.title, hit.source, "", 0, hit.score};
     draft->pieces.push_back(std::move(piece));
@@ -97,6 +103,7 @@ Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
 
 Status RagPipeline::CollectPieces(const RagRequest& request, Draft* draft) {
   draft->salt = request.cache_salt;
+  draft->encoding = runtime_.encoding();
   draft->name_space = SaltedNamespace(
       request.collection.empty() ? kDefaultCollection : request.collection, draft->salt);
   if (!request.collection.empty()) {
@@ -108,6 +115,7 @@ Status RagPipeline::CollectPieces(const RagRequest& request, Draft* draft) {
                                 "documents into another collection");
     }
     draft->system_text = collection.system_text;
+    KVASIR_ASSIGN_OR_RETURN(draft->encoding, EncodingOf(collection));
   }
   for (const DocumentInput& document : request.documents) {
     KVASIR_RETURN_IF_ERROR(AddNamed(document, draft));
@@ -162,7 +170,10 @@ void RagPipeline::ComputeMissing(const RagRequest& request, Draft* draft,
   }
   for (const auto& [name_space, indices] : groups) {
     std::vector<ChunkToMake> chunks;
-    for (const size_t index : indices) chunks.push_back({draft->pieces[index].token_ids});
+    for (const size_t index : indices) {
+      const Piece& piece = draft->pieces[index];
+      chunks.push_back({piece.token_ids, piece.encoding.Context(draft->anchor_ids), true});
+    }
     // Whatever goes wrong with a chunk, it can still be computed inside the prompt.
     [[maybe_unused]] const Status made = prefill_.Make(
         name_space, draft->anchor, chunks, request.cache.store,
@@ -183,7 +194,8 @@ Status RagPipeline::LoadKv(const RagRequest& request, Draft* draft) {
                                                          request.cache.store, &draft->anchor_made));
   std::vector<ChunkRequest> requests;
   for (const Piece& piece : draft->pieces) {
-    draft->keys.push_back(runtime_.KeyOf(piece.name_space, draft->anchor_ids, piece.token_ids));
+    draft->keys.push_back(runtime_.KeyOf(
+        piece.name_space, piece.encoding.Context(draft->anchor_ids), piece.token_ids));
     requests.push_back({draft->keys.back(), piece.token_ids});
   }
   draft->lookups = runtime_.cache().LookupMany(requests);

@@ -47,6 +47,7 @@ class RagPipeline {
   // One chunk of the prompt to be.
   struct Piece {
     std::vector<int32_t> token_ids;
+    Encoding encoding;
     std::string name_space;
     DocumentReport report;
   };

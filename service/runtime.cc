@@ -6,6 +6,7 @@
 #include "cache/fusion_policy.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "service/paths.h"
+#include "service/primer_text.h"
 
 namespace kvasir {
 namespace {
@@ -71,6 +72,7 @@ Status Runtime::Build(RuntimeParts parts) {
   if (model_name_.empty()) model_name_ = model_->config.name;
   KVASIR_ASSIGN_OR_RETURN(tokenizer_, MakeTokenizer(model_->vocabulary));
   template_ = std::make_unique<ChatTemplate>(ChatTemplate::Detect(model_->vocabulary, *tokenizer_));
+  KVASIR_RETURN_IF_ERROR(BuildEncoding());
   KVASIR_RETURN_IF_ERROR(BuildStore());
   KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, EngineOptionsOf(config_)));
   prefix_index_ = std::make_unique<PrefixIndex>();
@@ -99,6 +101,16 @@ Status Runtime::BuildStore() {
   document_records_ = Database::Store(database_, "documents");
   KVASIR_ASSIGN_OR_RETURN(documents_, DocumentStore::Open(*document_records_));
   statistics_ = Statistics::Open(database_);
+  return Status::Ok();
+}
+
+Status Runtime::BuildEncoding() {
+  KVASIR_ASSIGN_OR_RETURN(encoding_.condition, ParseIngestion(config_.collection_ingestion));
+  const std::string& own = config_.collection_primer;
+  Result<std::vector<int32_t>> primer = RenderPrimer(*template_, own.empty() ? kPrimerText : own);
+  if (!primer.ok()) return InvalidArgument("collection.primer: " + primer.status().message());
+  configured_primer_ = std::move(*primer);
+  if (HasPrimer(encoding_.condition)) encoding_.primer = configured_primer_;
   return Status::Ok();
 }
 
@@ -145,26 +157,39 @@ Retriever* Runtime::retrieval_if_open() {
   return retriever_.get();
 }
 
-// An anchor begins with the attention sink, whose outliers would set the INT8 scales of all its
-// channels; it is short, so it is kept in 16 bits.
-KvCodec Runtime::CodecOf(const std::vector<int32_t>& anchor) const {
-  return anchor.empty() ? KvCodec::kF16 : codec_;
+// What is encoded at position 0 begins with the attention sink, whose outliers would set the INT8
+// scales of all its channels: anchors and bare chunks are kept in 16 bits.
+KvCodec Runtime::CodecOf(const ChunkContext& context) const {
+  return context.empty() ? KvCodec::kF16 : codec_;
 }
 
-ChunkKey Runtime::KeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
+ChunkKey Runtime::KeyOf(const std::string& name_space, const ChunkContext& context,
                         const std::vector<int32_t>& token_ids) const {
+  return MakeKey(name_space, context, token_ids, CodecOf(context));
+}
+
+ChunkKey Runtime::PrimerKeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
+                              const std::vector<int32_t>& primer) const {
+  return MakeKey(name_space, {anchor, {}}, primer, KvCodec::kF16);
+}
+
+ChunkKey Runtime::MakeKey(const std::string& name_space, const ChunkContext& context,
+                          const std::vector<int32_t>& token_ids, KvCodec codec) const {
   const ModelConfig& model = model_->config;
   FingerprintFields fields;
   fields.model_digest = model_->digest;
   fields.tokenizer = model_->vocabulary.model + "/" + model_->vocabulary.pre + "/" +
                      std::string(template_->family());
-  fields.context = anchor.empty() ? EncodingContext::kBare : EncodingContext::kAnchor;
-  fields.anchor_ids = anchor;
+  fields.context = !context.primer.empty()  ? EncodingContext::kPrimer
+                   : context.anchor.empty() ? EncodingContext::kBare
+                                            : EncodingContext::kAnchor;
+  fields.anchor_ids = context.anchor;
+  if (!context.primer.empty()) fields.primer_id = DigestTokens(context.primer).Bytes();
   fields.layout = model.Layout(engine_->options().kv_dtype);
   fields.ropes = model.ropes;
   fields.layer_rope = model.layer_rope;
   fields.layer_window = model.layer_window;
-  fields.codec = CodecOf(anchor);
+  fields.codec = codec;
   fields.numerics = "matmul=f32";
   return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
 }

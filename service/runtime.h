@@ -21,6 +21,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "retrieval/retriever.h"
 #include "service/config.h"
+#include "service/encoding.h"
 
 namespace kvasir {
 
@@ -63,10 +64,18 @@ class Runtime {
   // The same if loaded already, else null.
   Retriever* retrieval_if_open();
 
-  // Key of a chunk's KV encoded behind `anchor`, or (anchor empty) of an anchor's own.
-  ChunkKey KeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
+  // Key of a chunk's KV encoded behind `context`, or (context empty) of an anchor's own.
+  ChunkKey KeyOf(const std::string& name_space, const ChunkContext& context,
                  const std::vector<int32_t>& token_ids) const;
-  KvCodec CodecOf(const std::vector<int32_t>& anchor) const;
+  KvCodec CodecOf(const ChunkContext& context) const;
+  // Of a primer's own KV behind an anchor, in 16 bits: chunks are computed from it.
+  ChunkKey PrimerKeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
+                       const std::vector<int32_t>& primer) const;
+
+  // Of new collections, and of documents that a request gives as text: as configured.
+  const Encoding& encoding() const { return encoding_; }
+  // The fixed primer of new collections, whatever the configured condition.
+  const std::vector<int32_t>& configured_primer() const { return configured_primer_; }
 
   // Drops pool and memory tiers and prefixes, as a restart would (benchmarks).
   void DropUpperTiers(bool memory_too);
@@ -76,11 +85,16 @@ class Runtime {
   Status Build(RuntimeParts parts);
   Status BuildStore();
   void ConnectReclaimer();
+  Status BuildEncoding();
+  ChunkKey MakeKey(const std::string& name_space, const ChunkContext& context,
+                   const std::vector<int32_t>& token_ids, KvCodec codec) const;
   Status OpenRetrievalLocked();
   Status OpenEmbedderLocked();
 
   Config config_;
   KvCodec codec_ = KvCodec::kInt8;
+  Encoding encoding_;
+  std::vector<int32_t> configured_primer_;
   std::string model_name_;
   double start_ms_ = 0;
   std::shared_ptr<Backend> backend_;

@@ -6,6 +6,7 @@
 #include <random>
 #include <set>
 
+#include "retrieval/record.h"
 #include "test_support.h"
 
 namespace kvasir {
@@ -141,6 +142,50 @@ TEST_F(DocumentStoreTest, CollectionsAreCheckedAndDeletedWhole) {
   EXPECT_TRUE(VectorIds("kb").empty());
   EXPECT_EQ(VectorIds("kb2").size(), 1u) << "a name that begins alike is another collection";
   EXPECT_EQ(store_.map.size(), 6u) << "counter, collection, document, entry, chunk, vector";
+}
+
+TEST_F(DocumentStoreTest, ACollectionKeepsConditionAndPrimer) {
+  Collection made = Named("primed");
+  made.ingestion = "fixed";
+  made.primer = {5, 6, 7};
+  ASSERT_TRUE(documents_->EnsureCollection(made).ok());
+  Reopen();
+  const auto found = documents_->GetCollection("primed");
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->ingestion, "fixed");
+  EXPECT_EQ(found->primer, made.primer);
+  const auto message = [&](const Collection& wanted) {
+    return documents_->EnsureCollection(wanted).status().message();
+  };
+  Collection other = made;
+  other.ingestion = "own";
+  EXPECT_NE(message(other).find("ingestion condition ('fixed', not 'own')"), std::string::npos);
+  other = made;
+  other.primer = {5, 6};
+  EXPECT_NE(message(other).find("another primer"), std::string::npos);
+}
+
+// What version 1 of the program wrote, byte by byte.
+TEST_F(DocumentStoreTest, ACollectionOfVersion1HasTheAnchor) {
+  RecordWriter now(RecordKind::kCollection);
+  now.Text("old");
+  now.Text("model-digest");
+  now.Text("embedder-1");
+  now.Int(kWidth);
+  now.Text("You are helpful.");
+  now.Int(1700000000000);
+  std::string record = now.Finish();
+  record[1] = 1;
+  record.resize(record.size() - sizeof(uint64_t));
+  const uint64_t checksum = RecordChecksum(record);
+  record.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  store_.map["c/old"] = record;
+  const auto found = documents_->GetCollection("old");
+  ASSERT_TRUE(found.ok()) << found.status().ToString();
+  EXPECT_EQ(found->ingestion, "anchor");
+  EXPECT_TRUE(found->primer.empty());
+  EXPECT_EQ(found->system_text, "You are helpful.");
+  EXPECT_TRUE(documents_->EnsureCollection(Named("old")).ok());
 }
 
 TEST_F(DocumentStoreTest, ListsPages) {

@@ -61,6 +61,25 @@ TEST(Record, DamageIsNoticed) {
       << "another kind";
 }
 
+TEST(Record, OlderVersionsAreReadAndNewerRefused) {
+  const auto open = [](RecordKind kind, uint8_t version) {
+    std::string record = RecordWriter(kind).Finish();
+    record[1] = static_cast<char>(version);
+    record.resize(record.size() - sizeof(uint64_t));
+    const uint64_t checksum = RecordChecksum(record);
+    record.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+    const auto read = RecordReader::Open(kind, record, "x");
+    return read.ok() ? int{read->version()} : -static_cast<int>(read.status().code());
+  };
+  constexpr int kRefused = -static_cast<int>(StatusCode::kFailedPrecondition);
+  for (const RecordKind kind : {RecordKind::kCollection, RecordKind::kChunk}) {
+    const uint8_t newest = RecordVersionOf(kind);
+    for (uint8_t version = 1; version <= newest; ++version) EXPECT_EQ(open(kind, version), version);
+    EXPECT_EQ(open(kind, static_cast<uint8_t>(newest + 1)), kRefused);
+    EXPECT_EQ(open(kind, 0), kRefused);
+  }
+}
+
 // Lengths that lie, under a right checksum: a soft failure, no allocation by a number.
 TEST(Record, LyingLengths) {
   for (const int64_t length : {int64_t{-1}, int64_t{9}, INT64_MAX, INT64_MIN}) {

@@ -1,143 +1,19 @@
 // Ingestion and question answering end to end on a tiny random model and a counting embedder.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <condition_variable>
-#include <filesystem>
-#include <fstream>
 #include <set>
 
-#include "kernels/cpu/cpu_backend.h"
-#include "service/blocking_answer.h"
-#include "service/http/api.h"
 #include "service/http/generation.h"
 #include "service/name_space.h"
-#include "tests/engine/tiny_model.h"
+#include "tests/service/pipeline_fixture.h"
 
 namespace kvasir {
 namespace {
 
-// Vectors of letter counts: deterministic, and near for texts that share letters.
-class LetterEmbedder : public Embedder {
- public:
-  Result<std::vector<float>> Embed(std::span<const std::string> texts) override {
-    std::vector<float> all;
-    for (const std::string& text : texts) {
-      std::vector<float> vector(26, 0.01F);
-      for (const char c : text) {
-        if (c >= 'a' && c <= 'z') vector[static_cast<size_t>(c - 'a')] += 1;
-      }
-      float norm = 0;
-      for (const float x : vector) norm += x * x;
-      for (const float x : vector) all.push_back(x / std::sqrt(norm));
-    }
-    return all;
-  }
-  int32_t dimension() const override { return 26; }
-  const std::string& identity() const override { return identity_; }
-  size_t weight_bytes() const override { return 0; }
-
- private:
-  std::string identity_ = "letters";
-};
-
-HttpReply Call(ServiceContext& service, const std::string& method, const std::string& target,
-               const std::string& body = "", const std::string& type = "application/json") {
-  HttpRequest request;
-  request.method = method;
-  EXPECT_TRUE(ParseTarget(target, &request));
-  request.body = body;
-  request.content_type = type;
-  return HandleRequest(service, MatchRoute(method, request.path), request);
-}
-
-class PipelineTest : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = testing::TempDir() + "/kvasir-pipeline-" + std::to_string(getpid()) + "-" +
-              testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::remove_all(folder_);
-    config_.data_folder = folder_ + "/data";
-    config_.engine_pool_mib = 16;
-    config_.engine_kv_dtype = "f32";
-    config_.cache_memory_mib = 4;
-    config_.chunk_tokens = 96;
-    config_.collection_system = "Answer.";
-    CpuOptions options;
-    options.threads = 1;
-    auto backend = CreateCpuBackend(options);
-    ASSERT_TRUE(backend.ok()) << backend.status().ToString();
-    parts_.backend = std::move(*backend);
-    auto model = LoadGgufModel(test::WriteTinyModel({}), *parts_.backend);
-    ASSERT_TRUE(model.ok()) << model.status().ToString();
-    parts_.model = *model;
-    parts_.embedder = std::make_shared<LetterEmbedder>();
-    Start();
-  }
-  void TearDown() override {
-    Stop();
-    std::filesystem::remove_all(folder_);
-  }
-  void Start() {
-    auto runtime = Runtime::Create(config_, parts_);
-    ASSERT_TRUE(runtime.ok()) << runtime.status().ToString();
-    runtime_ = std::move(*runtime);
-    service_ = std::make_unique<ServiceContext>(*runtime_);
-  }
-  void Stop() {
-    service_.reset();
-    runtime_.reset();
-  }
-  void Restart() {
-    Stop();
-    Start();
-  }
-  std::string WriteFile(const std::string& name, const std::string& text) {
-    const std::string path = folder_ + "/" + name;
-    std::ofstream(path) << text;
-    return path;
-  }
-  static RagRequest Question(const std::vector<std::string>& texts, CacheMode mode,
-                             const std::string& policy = "") {
-    RagRequest request;
-    request.messages = {{"user", "why?"}};
-    for (const std::string& text : texts) request.documents.push_back({"", "", text, true});
-    request.cache.mode = mode;
-    request.cache.policy = policy;
-    return request;
-  }
-  // Prepares, answers eight tokens, checks the sum of the account.
-  CacheReport Ask(const RagRequest& request, std::string* answer = nullptr) {
-    auto prompt = service_->rag.Prepare(request);
-    EXPECT_TRUE(prompt.ok()) << prompt.status().ToString();
-    if (!prompt.ok()) return {};
-    auto text = AnswerBlocking(*runtime_, service_->rag, *prompt, {}, 8, nullptr, true);
-    EXPECT_TRUE(text.ok()) << text.status().ToString();
-    if (text.ok() && answer != nullptr) *answer = text->text;
-    const PromptAccount& account = prompt->report.account;
-    EXPECT_EQ(account.requested,
-              account.prefix + account.fused + account.recomputed + account.computed);
-    EXPECT_GE(std::min({account.prefix, account.fused, account.recomputed, account.computed}), 0);
-    return prompt->report;
-  }
-  static std::vector<std::string> StatusesOf(const CacheReport& report) {
-    std::vector<std::string> statuses;
-    for (const DocumentReport& document : report.documents) statuses.push_back(document.status);
-    return statuses;
-  }
-
-  std::string folder_;
-  Config config_;
-  RuntimeParts parts_;
-  std::unique_ptr<Runtime> runtime_;
-  std::unique_ptr<ServiceContext> service_;
-};
-
 const std::vector<std::string> kTexts = {"the cat sat on the mat", "a dog ran by the sea",
                                          "birds sing at dawn"};
-using Statuses = std::vector<std::string>;
 
 TEST_F(PipelineTest, ExactReusesNothing) {
   Ask(Question(kTexts, CacheMode::kFused, "concat"));
@@ -169,7 +45,7 @@ TEST_F(PipelineTest, AChunkThatIsThereTwiceIsMadeOnce) {
   const CacheReport first = Ask(Question(texts, CacheMode::kFused, "concat"));
   EXPECT_EQ(StatusesOf(first), Statuses(3, "computed"));
   EXPECT_EQ(first.account.computed, first.account.requested);
-  EXPECT_EQ(runtime_->cache().counters().inserted, 3u);  // two chunks and the anchor
+  EXPECT_EQ(runtime_->cache().counters().inserted, 4u);  // two chunks, anchor and primer
   EXPECT_EQ(StatusesOf(Ask(Question(texts, CacheMode::kFused, "concat"))), Statuses(3, "hit_pool"));
 }
 
@@ -359,7 +235,8 @@ TEST_F(PipelineTest, IngestionResumes) {
   ASSERT_TRUE(chunks.ok());
   const auto anchor = service_->ingest.AnchorOf(config_.collection_system);
   ASSERT_TRUE(anchor.ok());
-  const ChunkKey key = runtime_->KeyOf("default", *anchor, chunks->at(0).token_ids);
+  const ChunkKey key =
+      runtime_->KeyOf("default", runtime_->encoding().Context(*anchor), chunks->at(0).token_ids);
   ASSERT_TRUE(runtime_->cache().Remove(key).ok());
   const IngestReport third = service_->ingest.IngestFiles("default", {file}, false, nullptr);
   EXPECT_EQ(third.unchanged, 1);

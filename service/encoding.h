@@ -1,0 +1,68 @@
+// Encoding: what stands before a chunk while its KV is computed, by the collection's ingestion
+// condition.
+//
+//   bare       nothing: the chunk begins at position 0
+//   anchor     the anchor
+//   fixed      the anchor and one passage, the same for the whole collection (the default)
+//   own        the anchor and the chunk before it in its document; the first one: fixed
+//   neighbour  the anchor and the nearest other chunk of the collection; without one: fixed
+// Only the chunk's slice of the KV is kept. A primer costs ingestion time and nothing at request
+// time; what it is worth is in the design of fusing: a chunk behind a primer looks like the middle
+// of a context, which it mostly is. All of the context is part of the key (Runtime::KeyOf).
+// Plain values and functions without state: thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/tokenizer/chat_template.h"
+#include "kernels/core/status.h"
+#include "retrieval/document_store.h"
+
+namespace kvasir {
+
+enum class IngestionCondition : uint8_t {
+  kBare,
+  kAnchor,
+  kPrimerFixed,
+  kPrimerOwn,
+  kPrimerNeighbour,
+};
+
+std::string_view IngestionName(IngestionCondition condition);  // "bare", "anchor", "fixed", ...
+// A name, or "primer" for fixed. kInvalidArgument names the choices.
+Result<IngestionCondition> ParseIngestion(std::string_view name);
+inline bool HasPrimer(IngestionCondition condition) {
+  return condition >= IngestionCondition::kPrimerFixed;
+}
+
+// The token ids before a chunk while it is encoded. Both empty: it begins at position 0.
+struct ChunkContext {
+  std::vector<int32_t> anchor, primer;
+
+  bool empty() const { return anchor.empty() && primer.empty(); }
+  friend bool operator==(const ChunkContext&, const ChunkContext&) = default;
+};
+
+// A primer is cut here.
+inline constexpr size_t kMaxPrimerTokens = 2048;
+
+// A primer's token ids: one passage in the template a paragraph (blank lines between them); cut to its first kMaxPrimerTokens - 1 ids and
+// its last one, which ends the passage.
+Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_view text);
+
+// How chunks of one collection are encoded, or documents that a request gives as text.
+struct Encoding {
+  IngestionCondition condition = IngestionCondition::kAnchor;
+  std::vector<int32_t> primer;  // the fixed one; empty without a primer
+
+  // Of a chunk that has no primer of its own.
+  ChunkContext Context(const std::vector<int32_t>& anchor) const;
+};
+
+// kFailedPrecondition: a condition that this program does not know.
+Result<Encoding> EncodingOf(const Collection& collection);
+
+}  // namespace kvasir

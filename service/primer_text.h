@@ -1,0 +1,12 @@
+// The primer that is shipped: a passage that stands before chunks while they are encoded, so that
+// their KV looks like the middle of a context (service/encoding.h). Written for this project.
+#pragma once
+
+#include <string_view>
+
+namespace kvasir {
+
+// Plain encyclopaedic English, several unrelated facts; about 240 tokens.
+extern const std::string_view kPrimerText;
+
+}  // namespace kvasir
