@@ -51,12 +51,12 @@ std::string Cell(const std::optional<Estimate>& estimate, std::string (*text)(do
   return "<td>" + text(estimate->value) + below + "</td>";
 }
 
-// Escaped; may break behind commas.
+// Escaped; may break behind commas and plus signs.
 std::string Breakable(const std::string& name) {
   std::string escaped;
   for (const char c : EscapeHtml(name)) {
     escaped += c;
-    if (c == ',') escaped += "<wbr/>";
+    if (c == ',' || c == '+') escaped += "<wbr/>";
   }
   return escaped;
 }

@@ -40,7 +40,7 @@ th, td { padding: 6px 10px; text-align: right; vertical-align: top; white-space:
 thead th { font-weight: 600; vertical-align: bottom; border-top: 0;
   border-bottom: 2px solid var(--rule); }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--page);
-  white-space: normal; min-width: 9.5em; max-width: 22em; overflow-wrap: anywhere;
+  white-space: normal; min-width: 11em; max-width: 22em; overflow-wrap: break-word;
   font-weight: 600; }
 tbody.group tr:first-child > * { border-top: 2px solid var(--rule); }
 th small, td small { display: block; color: var(--soft); font-weight: 400; font-size: .78rem; }
@@ -60,7 +60,7 @@ figure svg:not(.sample) { display: block; width: 100%; height: auto; max-width: 
   .narrow { display: block; max-width: 460px; margin: 0 auto; }
   main { padding: 16px 10px 48px; }
   figure { padding: 8px 6px; }
-  th:first-child { min-width: 7.5em; max-width: 9em; }
+  th:first-child { min-width: 8.8em; max-width: 9.5em; }
 }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 4px 0;
   padding: 0; font-size: .86rem; }

@@ -136,6 +136,19 @@ TEST(Questions, NotOneGoodLine) {
   EXPECT_NE(status.message().find("and 2 more"), std::string::npos);
 }
 
+TEST(Questions, TheShippedFileIsGood) {
+  const auto file =
+      ReadQuestions(std::string(KVASIR_SOURCE_DIR) + "/examples/eval/sqlite_questions.jsonl");
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  EXPECT_EQ(file->questions.size(), 40u);
+  EXPECT_TRUE(file->bad_lines.empty());
+  EXPECT_TRUE(file->warnings.empty());
+  for (const EvalQuestion& question : file->questions) {
+    EXPECT_FALSE(question.answers.empty()) << question.id;
+    EXPECT_FALSE(question.has_documents) << question.id;
+  }
+}
+
 TEST(Questions, FilesAreNamed) {
   const std::string path = TempDir() + "/questions-" + std::to_string(getpid()) + ".jsonl";
   std::ofstream(path) << "{\"question\": \"q\"}\n";
