@@ -4,7 +4,7 @@
 //   exact | prefix(order=as_given) | concat | certify(eps,alpha)
 //   link(k)                first k rows of every chunk (EPIC)
 //   blend(r)               top share r by deviation of V at layer 1 (CacheBlend)
-//   query(r,rows=,layers=,heads=,smooth=,floor=,rounds=,mass=)
+//   query(r,rows=,layers=,heads=,smooth=,floor=,rounds=,mass=,draft=)
 //                          top share r by the question's attention (ProphetKV, FusionRAG)
 //   link(8)+query(.1)      the union of what its terms choose
 #pragma once
@@ -39,6 +39,7 @@ struct QuerySelector {
   double floor = 0;    // share of every chunk's rows that is taken whatever its scores
   int32_t rounds = 1;  // looks; each chooses its part of the rows with the earlier ones repaired
   double mass = 1;     // fewer rows if so much of the attention on the chunks is covered
+  int32_t draft = 0;   // answer tokens decoded on the way, whose rows are asked too
   friend bool operator==(const QuerySelector&, const QuerySelector&) = default;
 };
 
@@ -77,6 +78,7 @@ struct FusionPolicy {
 inline constexpr int32_t kMaxLinkTokens = 1024;
 inline constexpr int32_t kMaxSelectorRows = 1024;
 inline constexpr int32_t kMaxSelectorRounds = 8;
+inline constexpr int32_t kMaxSelectorDraft = 64;
 // What `auto` and `fused` mean when no policy is named and no evaluation has chosen one.
 FusionPolicy DefaultFusedPolicy();
 

@@ -129,6 +129,8 @@ std::vector<Parameter> QueryParameters() {
       Whole(
           "rounds", [](FusionPolicy& p) -> int32_t& { return p.query.rounds; }, 1,
           kMaxSelectorRounds),
+      Whole(
+          "draft", [](FusionPolicy& p) -> int32_t& { return p.query.draft; }, 0, kMaxSelectorDraft),
       Ratio(
           "mass", [](FusionPolicy& p) -> double& { return p.query.mass; }, 0.01, 1),
   };
@@ -267,6 +269,7 @@ std::string QueryName(const QuerySelector& query) {
   if (query.smooth != usual.smooth) add("smooth", std::to_string(query.smooth));
   if (query.floor != usual.floor) add("floor", Number(query.floor));
   if (query.rounds != usual.rounds) add("rounds", std::to_string(query.rounds));
+  if (query.draft != usual.draft) add("draft", std::to_string(query.draft));
   if (query.mass != usual.mass) add("mass", Number(query.mass));
   return name + ")";
 }

@@ -132,6 +132,8 @@ void Sequence::AppendRows(int32_t rows, StepBatch* batch) {
   if (prefill_done()) {
     KVASIR_CHECK(rows == 1);
     AppendDecodeRow(batch);
+    const bool watched = request_.attention && request_.attention->answer;
+    if (watched) watched_ = {batch_row_, batch_row_ + 1, prompt_tokens_ + answered_};
   } else {
     AppendPromptRows(rows, batch);
   }

@@ -32,7 +32,7 @@ void AddAttention(Sequence& sequence, int32_t shift, const ModelConfig& config,
     mass->layer_end = std::clamp(end, 0, config.layers);
     mass->layer_begin = std::clamp(mass->layer_begin, 0, mass->layer_end);
     mass->heads = config.heads;
-    mass->positions = sequence.prompt_tokens();
+    mass->positions = sequence.prompt_tokens() + (mass->answer ? sequence.max_tokens() : 0);
     const auto layers = static_cast<size_t>(mass->layer_end - mass->layer_begin);
     mass->mass.assign(layers * size_t(mass->heads) * size_t(mass->positions), 0.0f);
   }

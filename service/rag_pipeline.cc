@@ -238,6 +238,17 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
   runtime_.statistics().RecordRequest(report->account);
 }
 
+// Chooses the rows to compute again and counts what choosing cost.
+Status RagPipeline::RepairRows(Assembly* assembly, CacheReport* report) {
+  if (!assembly->policy.looks()) return Status::Ok();
+  KVASIR_ASSIGN_OR_RETURN(const RepairReport repair,
+                          repair_.Choose(assembly->policy, &assembly->plan));
+  assembly->account = AccountOf(assembly->plan);
+  assembly->account.looked = repair.looked_rows;
+  report->repair_ms = repair.ms;
+  return Status::Ok();
+}
+
 Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   PreparedPrompt prompt;
   prompt.begin = Clock::now();
@@ -275,6 +286,7 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   input.tail_ids = draft.tail_ids;
   input.policy = draft.policy;
   KVASIR_ASSIGN_OR_RETURN(Assembly assembly, assembler_.Assemble(std::move(input)));
+  KVASIR_RETURN_IF_ERROR(RepairRows(&assembly, &prompt.report));
   Count(draft, assembly, &prompt.report);
   prompt.plan = std::move(assembly.plan);
   prompt.name_space = draft.name_space;

@@ -14,6 +14,7 @@
 #include "service/chunk_prefill.h"
 #include "service/ingest_pipeline.h"
 #include "service/rag_request.h"
+#include "service/repair.h"
 #include "service/runtime.h"
 
 namespace kvasir {
@@ -32,7 +33,8 @@ class RagPipeline {
       : runtime_(runtime),
         prefill_(runtime),
         ingest_(runtime),
-        assembler_(&runtime.prefix_index()) {}
+        assembler_(&runtime.prefix_index()),
+        repair_(runtime.engine(), runtime.chat_template().stop_ids()) {}
 
   // kNotFound: a document, chunk or collection that is not stored; kInvalidArgument: a mode,
   // policy or text that cannot be; kFailedPrecondition: on_missing = error and KV is missing.
@@ -60,12 +62,14 @@ class RagPipeline {
   Status LoadKv(const RagRequest& request, Draft* draft);
   // Computes chunks that are not stored, several at a time, and looks them up.
   void ComputeMissing(const RagRequest& request, Draft* draft, const std::vector<size_t>& missing);
+  Status RepairRows(Assembly* assembly, CacheReport* report);
   void Count(const Draft& draft, const Assembly& assembly, CacheReport* report);
 
   Runtime& runtime_;
   ChunkPrefill prefill_;
   IngestPipeline ingest_;
   Assembler assembler_;
+  Repair repair_;
 };
 
 }  // namespace kvasir

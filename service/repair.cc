@@ -35,12 +35,15 @@ Result<AttentionMass> Repair::Look(const PromptPlan& plan, const QuerySelector& 
   Request request;
   request.prompt = plan;
   request.attention = mass;
-  request.max_tokens = logits == nullptr ? 0 : 1;
-  request.ignore_eos = true;
+  mass->answer = selector.draft > 0;
+  const bool decodes = mass->answer || logits != nullptr;
+  request.max_tokens = decodes ? selector.draft + 1 : 0;  // the last token is not fed back
+  request.layers = decodes ? 0 : layers.end;
+  request.stop_ids = stop_ids_;
   if (logits != nullptr) {
-    request.on_logits = [logits](const std::vector<float>& values) { *logits = values; };
-  } else {
-    request.layers = layers.end;
+    request.on_logits = [logits](const std::vector<float>& values) {
+      if (logits->empty()) *logits = values;
+    };
   }
   KVASIR_RETURN_IF_ERROR(RunToEnd(engine_, std::move(request)).status());
   return std::move(*mass);
@@ -51,8 +54,10 @@ Status Repair::AddQueryRows(const QuerySelector& query, PromptPlan* plan, Repair
     const PromptAccount account = AccountOf(*plan);
     KVASIR_ASSIGN_OR_RETURN(const AttentionMass mass, Look(*plan, query));
     ++report->looks;
-    report->looked_rows += static_cast<double>(account.recomputed + account.computed) *
-                           mass.layer_end / engine_.model().config.layers;
+    const double depth =
+        query.draft > 0 ? 1.0 : static_cast<double>(mass.layer_end) / engine_.model().config.layers;
+    report->looked_rows +=
+        static_cast<double>(account.recomputed + account.computed + query.draft) * depth;
     const SelectionBudget budget{query.ratio / query.rounds, query.floor / query.rounds,
                                  query.mass};
     report->selected += SelectRows(AttentionScores(mass, query), budget, plan);

@@ -6,6 +6,7 @@
 // Thread-safe. Sources: ProphetKV and FusionRAG (attention), CacheBlend (deviation).
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "cache/fusion_policy.h"
@@ -26,7 +27,9 @@ struct RepairReport {
 
 class Repair {
  public:
-  explicit Repair(Engine& engine) : engine_(engine) {}
+  // stop_ids end a selector's draft.
+  Repair(Engine& engine, std::vector<int32_t> stop_ids)
+      : engine_(engine), stop_ids_(std::move(stop_ids)) {}
 
   // Adds rows to `recompute` of the plan's fused segments as the policy's blend and query terms
   // say; link rows are there already.
@@ -44,6 +47,7 @@ class Repair {
   Result<std::vector<float>> ProbeDeviations(const PromptPlan& plan);
 
   Engine& engine_;
+  const std::vector<int32_t> stop_ids_;
 };
 
 }  // namespace kvasir

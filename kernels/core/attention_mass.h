@@ -16,11 +16,13 @@ struct AttentionMass {
   // segment), layers [layer_begin, layer_end), layer_end 0 = all.
   int32_t rows = 4;
   int32_t layer_begin = 0, layer_end = 0;
+  // The rows of answer tokens too, as they are fed back (all but the last token's).
+  bool answer = false;
 
-  // The answer, sized by the engine. mass [layer_end - layer_begin][heads][positions]: softmax
+  // What comes back, sized by the engine. mass [layer_end - layer_begin][heads][positions]: softmax
   // weight that the asked rows give the key at a position, summed over these rows in their order.
   int32_t heads = 0;      // H, query heads
-  int32_t positions = 0;  // prompt tokens
+  int32_t positions = 0;  // prompt tokens, and with `answer` max_tokens more
   std::vector<float> mass;
 
   float* Of(int32_t layer) {

@@ -39,6 +39,7 @@ struct Arguments {
   AskArguments ask;
   SearchArguments search;
   BenchArguments bench;
+  EvalArguments eval;
 };
 
 void AddGlobalFlags(CLI::App& app, Arguments* arguments) {
@@ -54,7 +55,38 @@ void AddGlobalFlags(CLI::App& app, Arguments* arguments) {
   app.add_flag("--json", arguments->json, "Print JSON");
 }
 
+void AddEval(CLI::App& app, EvalArguments* a) {
+  CLI::App* eval =
+      app.add_subcommand("eval", "What each policy changes in answers to your questions");
+  eval->add_option("--questions", a->questions_file,
+                   "JSON Lines: question, optional documents, answers, id")
+      ->required();
+  eval->add_option("--policies", a->policies, "Policies, comma-separated")->capture_default_str();
+  eval->add_option("--ingestion", a->ingestions,
+                   "Conditions: bare, anchor, fixed, own, neighbour, in_place")
+      ->capture_default_str();
+  eval->add_option("--codecs", a->codecs, "Codecs of stored KV, comma-separated");
+  eval->add_option("--items", a->items, "The first N questions (0 = all)")
+      ->check(CLI::Range(0, 1 << 20));
+  eval->add_option("--documents", a->documents, "The first N documents of a question")
+      ->check(CLI::Range(1, 256));
+  eval->add_option("--document-tokens", a->document_tokens, "Cut documents of the file here")
+      ->capture_default_str()
+      ->check(CLI::Range(8, 1 << 16));
+  eval->add_option("--collection", a->collection, "Searched for questions without documents");
+  eval->add_option("--top-k", a->top_k, "Chunks to retrieve")->check(CLI::Range(1, 256));
+  eval->add_option("--steps", a->steps, "Answer tokens compared")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 512));
+  eval->add_option("--seed", a->seed, "Of the intervals' bootstrap")->capture_default_str();
+  eval->add_option("--output", a->output, "Files to write, without suffix")->capture_default_str();
+  eval->add_flag("--no-free", a->no_free, "Do not decode rows freely: distances only, faster");
+  eval->add_flag("--strict", a->strict, "Stop at a bad line of the questions file");
+  eval->add_flag("--restart", a->restart, "Drop what an interrupted run left");
+}
+
 void AddCommands(CLI::App& app, Arguments* a) {
+  AddEval(app, &a->eval);
   app.add_subcommand("serve", "Answer HTTP requests (OpenAI dialect)");
   CLI::App* ingest = app.add_subcommand("ingest", "Store documents and the KV of their chunks");
   ingest->add_option("paths", a->ingest.paths, "Text, Markdown or HTML files, or folders")
@@ -134,6 +166,7 @@ int Dispatch(const CLI::App& app, const CliContext& context, Arguments& argument
   if (app.got_subcommand("search")) return RunSearch(context, arguments.search);
   if (app.got_subcommand("stats")) return RunStats(context);
   if (app.got_subcommand("bench")) return RunBench(context, arguments.bench);
+  if (app.got_subcommand("eval")) return RunEval(context, arguments.eval);
   if (app.got_subcommand("doctor")) return RunDoctor(context);
   return RunConfigShow(context, arguments.origin);
 }

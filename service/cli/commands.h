@@ -42,12 +42,26 @@ struct BenchArguments {
   int repeats = 3;
 };
 
+struct EvalArguments {
+  std::string questions_file;
+  std::string policies = "link(16),query(0.05),query(0.15)";
+  std::string ingestions = "fixed";
+  std::string codecs;  // "" = the configured one
+  std::string collection;
+  std::string output = "kvasir-eval";  // .json, .html, .partial.jsonl
+  int64_t items = 0;
+  int64_t seed = 1;
+  int steps = 16, top_k = 8, documents = 256, document_tokens = 256;
+  bool no_free = false, strict = false, restart = false;
+};
+
 int RunServe(const CliContext& context);
 int RunIngest(const CliContext& context, const IngestArguments& arguments);
 int RunAsk(const CliContext& context, const AskArguments& arguments);
 int RunSearch(const CliContext& context, const SearchArguments& arguments);
 int RunStats(const CliContext& context);
 int RunBench(const CliContext& context, const BenchArguments& arguments);
+int RunEval(const CliContext& context, const EvalArguments& arguments);
 int RunDoctor(const CliContext& context);
 int RunConfigShow(const CliContext& context, bool origin);
 

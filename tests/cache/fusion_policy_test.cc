@@ -51,7 +51,7 @@ TEST(ParsePolicy, ErrorsOfParametersNameThemAndTheirBounds) {
       {"query(0.1,layers=0.9-0.2)", "0.67-1"},
       {"query(0.1,heads=min)", "sum or max"},
       {"query(0.1,smooth=4)", "odd"},
-      {"query(0.1,depth=4)", "there are: r, rows, layers, heads, smooth, floor, rounds, mass"},
+      {"query(0.1,depth=4)", "there are: r, rows, layers, heads, smooth, floor, rounds, draft, mass"},
       {"blend(x)", "'x' is not a number"},
       {"prefix(order=best)", "as_given, hash or tree"},
       {"certify(0,0.1)", "eps is 0; it must be from 0.0001 to 100"},

@@ -126,5 +126,21 @@ TEST(Attention, DoesNotDependOnSlicesOfThePrompt) {
   EXPECT_EQ(MassOf(*wide, prompt, 20)->mass, MassOf(*sliced, prompt, 20)->mass);
 }
 
+TEST(Attention, RowsOfTheAnswerAreAskedTooIfWanted) {
+  const auto engine = test::TinyEngine();
+  Request request = Ask({Fresh(RandomTokens(20, 12))}, 4);
+  request.attention = std::make_shared<AttentionMass>();
+  request.attention->rows = 2;
+  request.attention->answer = true;
+  const auto mass = request.attention;
+  ASSERT_EQ(RunOne(*engine, std::move(request)).tokens.size(), 4u);
+  ASSERT_EQ(mass->positions, 24);
+  // Two rows of the prompt, three of the answer: its last token is not fed back.
+  const float* at = mass->Of(0);
+  EXPECT_NEAR(std::accumulate(at, at + 24, 0.0), 5.0, 1e-4);
+  EXPECT_GT(at[20], 0.0f);
+  EXPECT_EQ(at[23], 0.0f);
+}
+
 }  // namespace
 }  // namespace kvasir
