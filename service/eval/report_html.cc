@@ -35,7 +35,9 @@ std::string Plots(const PlotData& data) {
   const std::string ttft =
       Figure("Time to first token", TtftLegend(), TtftPlot(data, PlotSize::kWide),
              TtftPlot(data, PlotSize::kNarrow),
-             "Means over questions. A bar with two cuts goes on to the number beside it.");
+             "Means over questions. A bar with two cuts goes on to the number beside it. Of very "
+             "many rows "
+             "only the references, concat and the Pareto front are drawn.");
   return Scatter(data, EvalMetric::kKlStep1, "Damage at the first token against cost") +
          Scatter(data, EvalMetric::kKlMean, "Mean damage against cost") + steps + ttft;
 }

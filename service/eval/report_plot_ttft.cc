@@ -12,6 +12,7 @@ namespace kvasir {
 namespace {
 
 constexpr double kBarHeight = 16, kRowHeight = 40;
+constexpr size_t kManyRows = 16;
 
 constexpr std::array<const char*, 5> kParts = {"look-up", "load", "repair", "question", "other"};
 
@@ -21,13 +22,24 @@ struct Bar {
   double total = 0;
 };
 
+// All rows but the noise floor; of very many those that matter: exact, no context, what is stored
+// as it is, and the Pareto front.
+bool IsShown(const PlotData& data, size_t row) {
+  const std::string& policy = data.report.rows[row].policy;
+  if (policy == kNoiseFloorRow) return false;
+  if (data.report.rows.size() <= kManyRows || policy == kExactRow || policy == kNoContextRow ||
+      policy == kConcatRow)
+    return true;
+  const std::vector<size_t> front = ParetoFront(data.report, data.summaries, EvalMetric::kKlMean);
+  return std::find(front.begin(), front.end(), row) != front.end();
+}
+
 // Means; what the parts leave of the total is "other".
 std::vector<Bar> Bars(const PlotData& data) {
   std::vector<Bar> bars;
   for (size_t i = 0; i < data.report.rows.size(); ++i) {
     const RowSummary& summary = data.summaries[i];
-    if (data.report.rows[i].policy == kNoiseFloorRow) continue;
-    if (!summary.Of(EvalMetric::kTtftTotal)) continue;
+    if (!IsShown(data, i) || !summary.Of(EvalMetric::kTtftTotal)) continue;
     Bar bar{i,
             {summary.Of(EvalMetric::kTtftLookup)->value, summary.Of(EvalMetric::kTtftLoad)->value,
              summary.Of(EvalMetric::kTtftRepair)->value,

@@ -28,7 +28,8 @@ std::string ScatterLegend(const PlotData& data);
 std::string StepPlot(const PlotData& data, PlotSize size);
 std::string StepLegend(const PlotData& data);
 
-// Mean time to first token by parts, a bar a row. The axis ends behind the longest fused row where
+// Mean time to first token by parts, a bar a row; of more than 16 rows the references, concat and
+// the Pareto front. The axis ends behind the longest fused row where
 // exact is far longer; a bar that is cut says its number.
 std::string TtftPlot(const PlotData& data, PlotSize size);
 std::string TtftLegend();

@@ -32,7 +32,7 @@ a { color: var(--accent); }
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 6px; }
 .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--accent);
   outline-offset: 2px; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums;
+table { border-collapse: separate; border-spacing: 0; font-size: .86rem; font-variant-numeric: tabular-nums;
   width: 100%; }
 caption { text-align: left; color: var(--soft); padding: 8px 12px; }
 th, td { padding: 6px 10px; text-align: right; vertical-align: top; white-space: nowrap;
@@ -47,7 +47,7 @@ th small, td small { display: block; color: var(--soft); font-weight: 400; font-
 tr.best > * { background: var(--best); }
 .pill { display: inline-block; padding: 0 6px; border-radius: 8px; background: var(--accent); color: var(--page); font-size: .72rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr));
-  gap: 16px; }
+  gap: 16px; align-items: start; }
 figure { margin: 8px 0; padding: 12px; background: var(--card); border: 1px solid var(--rule);
   border-radius: 6px; min-width: 0; }
 figcaption { font-size: .86rem; color: var(--soft); margin-top: 6px; }
