@@ -1,5 +1,6 @@
-// kvasir bench: speeds of prefill and decode, time to first token by policy and tier, roofs, and
-// resident memory, all in one run on this machine. Uses a data folder of its own.
+// kvasir bench: speeds of prefill and decode, time to first token by policy and tier, KV of
+// requests that share chunks, roofs, and resident memory, all in one run on this machine. Uses a
+// data folder of its own.
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/roof.h"
 #include "service/blocking_answer.h"
+#include "service/cli/bench_orders.h"
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
 
@@ -81,6 +83,7 @@ class Bench {
   Result<double> PrefillTps(int tokens);
   Result<double> DecodeTps(int context);
   Result<std::string> ChunkText(int index) const;
+  Result<PreparedPrompt> Prepare(CacheMode mode, const std::string& policy, int turn);
   Result<double> Ttft(CacheMode mode, const std::string& policy, int turn);
   Status MeasureSpeeds(json::object* body);
   Status MeasureTtft(json::object* body);
@@ -175,20 +178,25 @@ Status Bench::MakeChunks() {
   return Ttft(CacheMode::kFused, "concat", 0).status();  // computes and stores them
 }
 
-// The chunks in the order of `turn`, with its own question.
-Result<double> Bench::Ttft(CacheMode mode, const std::string& policy, int turn) {
+// The chunks in the order of `turn`, one of 16, with its own question.
+Result<PreparedPrompt> Bench::Prepare(CacheMode mode, const std::string& policy, int turn) {
+  const int stride = turn / kChunks % 2 == 0 ? 3 : 5;
   RagRequest request;
   request.messages = {{"user", "Question number " + std::to_string(++turn_) +
                                    ": which of these words comes first in the passages?"}};
   for (int i = 0; i < kChunks; ++i) {
     DocumentInput document;
-    document.text = texts_[static_cast<size_t>((i * 3 + turn) % kChunks)];
+    document.text = texts_[static_cast<size_t>((i * stride + turn) % kChunks)];
     document.has_text = true;
     request.documents.push_back(std::move(document));
   }
   request.cache.mode = mode;
   request.cache.policy = policy;
-  KVASIR_ASSIGN_OR_RETURN(const PreparedPrompt prompt, rag_->Prepare(request));
+  return rag_->Prepare(request);
+}
+
+Result<double> Bench::Ttft(CacheMode mode, const std::string& policy, int turn) {
+  KVASIR_ASSIGN_OR_RETURN(const PreparedPrompt prompt, Prepare(mode, policy, turn));
   KVASIR_ASSIGN_OR_RETURN(const BlockingAnswer answer,
                           AnswerBlocking(*runtime_, *rag_, prompt, {}, 1, nullptr, true));
   return answer.ttft_ms;
@@ -244,6 +252,9 @@ Result<json::object> Bench::Run() {
   KVASIR_RETURN_IF_ERROR(Restart());
   KVASIR_RETURN_IF_ERROR(MeasureSpeeds(&body));
   KVASIR_RETURN_IF_ERROR(MeasureTtft(&body));
+  KVASIR_ASSIGN_OR_RETURN(body["shared_kv"], MeasureOrders(*runtime_, *rag_, [this](int turn) {
+                            return Prepare(CacheMode::kFused, "concat", turn);
+                          }));
   const double weights = static_cast<double>(parts_.model->WeightBytes()) / (1 << 20);
   body["weights_mib"] = weights;
   body["resident_mib"] = ResidentMib();
