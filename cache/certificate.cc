@@ -126,15 +126,20 @@ std::optional<double> PredictKl(std::span<const CalibrationSample> samples, size
 }
 
 std::vector<CalibrationPoint> CalibrationCurve(std::span<const CalibrationSample> samples,
-                                               double epsilon, size_t points) {
-  std::vector<CalibrationPoint> curve;
+                                               double epsilon, size_t points,
+                                               std::optional<double> also) {
   const std::vector<double> movements = SortedMovements(samples);
   const std::vector<double> losses = SortedLosses(samples, epsilon);
   const size_t count = std::min(points, movements.size());
+  std::vector<double> lambdas;
   for (size_t i = 0; i < count; ++i) {
-    const size_t at = count == 1 ? 0 : i * (movements.size() - 1) / (count - 1);
-    curve.push_back(PointAt(samples, epsilon, losses, movements[at]));
+    lambdas.push_back(movements[count == 1 ? 0 : i * (movements.size() - 1) / (count - 1)]);
   }
+  if (also && !samples.empty()) lambdas.push_back(*also);
+  std::sort(lambdas.begin(), lambdas.end());
+  lambdas.erase(std::unique(lambdas.begin(), lambdas.end()), lambdas.end());
+  std::vector<CalibrationPoint> curve;
+  for (const double lambda : lambdas) curve.push_back(PointAt(samples, epsilon, losses, lambda));
   return curve;
 }
 

@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace kvasir {
@@ -59,6 +60,15 @@ std::optional<double> CalibrateLambda(std::span<const CalibrationSample> samples
 std::optional<double> PredictKl(std::span<const CalibrationSample> samples, size_t rung,
                                 double movement, double alpha);
 
+// What certify did with one request, for its reply.
+struct CertificateReport {
+  std::string rung;              // where it stopped: "query(0.15)", "exact"
+  std::vector<double> movement;  // of the rungs that were tried, nats
+  std::optional<double> lambda;  // nullopt: calibration was too short, so it went to exact at once
+  std::optional<double> predicted_kl;
+  int64_t samples = 0;  // that lambda stands on
+};
+
 // What another lambda would do to the samples.
 struct CalibrationPoint {
   double lambda = 0;
@@ -69,8 +79,10 @@ struct CalibrationPoint {
   double charged = 0;  // mean of those samples that know it
 };
 
-// At most `points` lambdas, spread evenly over the ranks of the samples' movements, ascending.
+// At most `points` lambdas, spread evenly over the ranks of the samples' movements, and `also`;
+// ascending.
 std::vector<CalibrationPoint> CalibrationCurve(std::span<const CalibrationSample> samples,
-                                               double epsilon, size_t points);
+                                               double epsilon, size_t points,
+                                               std::optional<double> also = std::nullopt);
 
 }  // namespace kvasir

@@ -13,8 +13,9 @@ namespace {
 
 constexpr int32_t kBlendLayer = 1;
 
-// The whole prompt as one exact segment.
-PromptPlan Flat(const PromptPlan& plan) {
+}  // namespace
+
+PromptPlan FlatPlan(const PromptPlan& plan) {
   PromptPlan flat;
   SegmentPlan& segment = flat.segments.emplace_back();
   for (const SegmentPlan& part : plan.segments) {
@@ -22,8 +23,6 @@ PromptPlan Flat(const PromptPlan& plan) {
   }
   return flat;
 }
-
-}  // namespace
 
 Result<AttentionMass> Repair::Look(const PromptPlan& plan, const QuerySelector& selector,
                                    std::vector<float>* logits) {
@@ -67,7 +66,7 @@ Status Repair::AddQueryRows(const QuerySelector& query, PromptPlan* plan, Repair
 
 Result<std::vector<float>> Repair::ProbeDeviations(const PromptPlan& plan) {
   Request request;
-  request.prompt = Flat(plan);
+  request.prompt = FlatPlan(plan);
   request.max_tokens = 0;
   request.layers = kBlendLayer + 1;
   request.capture = std::make_shared<KvCapture>();

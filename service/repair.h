@@ -25,6 +25,9 @@ struct RepairReport {
   double looked_rows = 0;
 };
 
+// The whole prompt as one segment without KV: exact prefill.
+PromptPlan FlatPlan(const PromptPlan& plan);
+
 class Repair {
  public:
   // stop_ids end a selector's draft.

@@ -91,6 +91,10 @@ TEST(CalibrationCurve, CountsWhatALambdaDoes) {
   EXPECT_DOUBLE_EQ(curve[2].bound, 2.0 / 3);
   EXPECT_TRUE(CalibrationCurve({}, 0.05, 3).empty());
   EXPECT_EQ(CalibrationCurve(samples, 0.05, 1).size(), 1u);
+  const auto with = CalibrationCurve(samples, 0.05, 1, 0.25);
+  ASSERT_EQ(with.size(), 2u);
+  EXPECT_EQ(with[1].lambda, 0.25);
+  EXPECT_EQ(with[1].exact, 0);
 }
 
 TEST(PredictKl, IsTheQuantileOfTheNearest) {

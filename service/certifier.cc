@@ -1,0 +1,142 @@
+#include "service/certifier.h"
+
+#include <chrono>
+#include <iterator>
+
+#include "cache/selector.h"
+#include "service/eval/metrics.h"
+
+namespace kvasir {
+namespace {
+
+constexpr size_t kRungs = std::size(kCertifyRungs);
+
+FusionPolicy PolicyOf(size_t rung) {
+  return rung < kRungs ? FusionPolicy::Query(kCertifyRungs[rung]) : FusionPolicy::Exact();
+}
+
+PromptPlan PlanOf(const PromptPlan& stored, const std::vector<float>& scores, size_t rung) {
+  PromptPlan plan = stored;
+  SelectRows(scores, {kCertifyRungs[rung], 0, 1}, &plan);
+  return plan;
+}
+
+// Rows that a pass over the plan computes.
+double RowsOf(const PromptPlan& plan) {
+  const PromptAccount account = AccountOf(plan);
+  return static_cast<double>(account.recomputed + account.computed);
+}
+
+}  // namespace
+
+std::string LadderName() {
+  const QuerySelector asked;
+  std::string name = "rows=" + std::to_string(asked.rows) +
+                     ",layers=" + std::to_string(asked.layer_begin) + "-" +
+                     std::to_string(asked.layer_end) +
+                     ",heads=" + (asked.heads == HeadMerge::kSum ? "sum" : "max") +
+                     ",smooth=" + std::to_string(asked.smooth);
+  for (size_t rung = 0; rung < kRungs; ++rung) name.append(" ").append(PolicyOf(rung).Name());
+  return name;
+}
+
+PromptPlan StoredPlan(const PromptPlan& plan) {
+  PromptPlan stored = plan;
+  for (SegmentPlan& segment : stored.segments) {
+    if (segment.reuse == ReuseKind::kFused) segment.recompute.clear();
+  }
+  return stored;
+}
+
+Result<std::vector<float>> Certifier::FirstLogits(const PromptPlan& plan, const Pass& pass) {
+  std::vector<float> logits;
+  Request request;
+  request.prompt = plan;
+  request.max_tokens = 1;
+  request.on_logits = [&logits](const std::vector<float>& values) {
+    if (logits.empty()) logits = values;
+  };
+  KVASIR_RETURN_IF_ERROR(pass(std::move(request)).status());
+  return logits;
+}
+
+Result<Certifier::Base> Certifier::LookAt(const PromptPlan& stored) {
+  const QuerySelector selector;
+  Base base;
+  KVASIR_ASSIGN_OR_RETURN(const AttentionMass mass, repair_.Look(stored, selector, &base.logits));
+  base.scores = AttentionScores(mass, selector);
+  base.rows = RowsOf(stored);
+  return base;
+}
+
+Status Certifier::Climb(std::span<const CalibrationSample> samples, double alpha, const Pass& pass,
+                        PromptPlan* plan, RepairReport* repair, CertificateReport* report) {
+  KVASIR_ASSIGN_OR_RETURN(Base base, LookAt(*plan));
+  repair->looks = 1;
+  repair->looked_rows = base.rows;
+  for (size_t rung = 0; rung < kRungs; ++rung) {
+    PromptPlan tried = PlanOf(*plan, base.scores, rung);
+    KVASIR_ASSIGN_OR_RETURN(std::vector<float> logits, FirstLogits(tried, pass));
+    repair->looked_rows += RowsOf(tried);
+    report->movement.push_back(KlDivergence(logits, base.logits));
+    if (StopAt(report->movement, report->lambda) == rung) {
+      report->rung = PolicyOf(rung).Name();
+      report->predicted_kl = PredictKl(samples, rung, report->movement.back(), alpha);
+      repair->selected = static_cast<int32_t>(AccountOf(tried).recomputed);
+      *plan = std::move(tried);
+      return Status::Ok();
+    }
+    base.logits = std::move(logits);
+  }
+  *plan = FlatPlan(*plan);
+  return Status::Ok();
+}
+
+Result<RepairReport> Certifier::Certify(const FusionPolicy& policy,
+                                        std::span<const CalibrationSample> samples,
+                                        PromptPlan* plan, CertificateReport* report) {
+  const auto begin = std::chrono::steady_clock::now();
+  RepairReport repair;
+  *report = {};
+  report->samples = static_cast<int64_t>(samples.size());
+  report->rung = PolicyOf(kRungs).Name();
+  report->predicted_kl = 0;
+  if (FusedRows(*plan) == 0) return repair;  // nothing reused: exact as it is
+  report->lambda = CalibrateLambda(samples, policy.epsilon, policy.alpha);
+  if (report->lambda) {
+    const Pass pass = [this](Request request) { return RunToEnd(engine_, std::move(request)); };
+    KVASIR_RETURN_IF_ERROR(Climb(samples, policy.alpha, pass, plan, &repair, report));
+  } else {
+    *plan = FlatPlan(*plan);
+  }
+  repair.ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  return repair;
+}
+
+Result<CalibrationSample> Certifier::Measure(const PromptPlan& stored,
+                                             const std::vector<float>& exact) {
+  return Measure(stored, exact,
+                 [this](Request request) { return RunToEnd(engine_, std::move(request)); });
+}
+
+Result<CalibrationSample> Certifier::Measure(const PromptPlan& stored,
+                                             const std::vector<float>& exact, const Pass& pass) {
+  KVASIR_ASSIGN_OR_RETURN(Base base, LookAt(stored));
+  const auto all = static_cast<double>(AccountOf(stored).requested);
+  CalibrationSample sample;
+  double spent = base.rows;
+  for (size_t rung = 0; rung < kRungs; ++rung) {
+    const PromptPlan plan = PlanOf(stored, base.scores, rung);
+    KVASIR_ASSIGN_OR_RETURN(std::vector<float> logits, FirstLogits(plan, pass));
+    spent += RowsOf(plan);
+    sample.movement.push_back(KlDivergence(logits, base.logits));
+    sample.kl.push_back(KlDivergence(exact, logits));
+    sample.charged.push_back((spent + RowsOf(plan)) / all);
+    base.logits = std::move(logits);
+  }
+  sample.charged.push_back((spent + all) / all);
+  return sample;
+}
+
+}  // namespace kvasir
