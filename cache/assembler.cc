@@ -5,6 +5,8 @@
 #include <span>
 #include <utility>
 
+#include "cache/chunk_order.h"
+
 namespace kvasir {
 namespace {
 
@@ -44,6 +46,19 @@ Result<SegmentPlan> ChunkSegment(AssemblyChunk chunk, const FusionPolicy& policy
 
 }  // namespace
 
+// Fused chunks stay in the caller's order: they cost the same at any place.
+void Assembler::Reorder(AssemblyInput* input) const {
+  if (input->policy.order == ChunkOrder::kAsGiven) return;
+  std::vector<std::span<const int32_t>> ids;
+  for (const AssemblyChunk& chunk : input->chunks) ids.emplace_back(chunk.token_ids);
+  std::vector<AssemblyChunk> ordered;
+  for (const size_t index :
+       OrderOf(input->policy.order, input->name_space, input->anchor_ids, ids, prefix_index_)) {
+    ordered.push_back(std::move(input->chunks[index]));
+  }
+  input->chunks = std::move(ordered);
+}
+
 SegmentPlan Assembler::Flat(const AssemblyInput& input) const {
   SegmentPlan segment;
   segment.token_ids = Concatenated(input);
@@ -81,6 +96,7 @@ Result<Assembly> Assembler::Assemble(AssemblyInput input) const {
   std::vector<SegmentPlan>& segments = assembly.plan.segments;
   std::erase_if(input.chunks, [](const AssemblyChunk& chunk) { return chunk.token_ids.empty(); });
   if (!input.policy.fused() || input.chunks.empty()) {
+    Reorder(&input);
     segments.push_back(Flat(input));
   } else {
     KVASIR_ASSIGN_OR_RETURN(SegmentPlan anchor, Anchor(input));

@@ -1,7 +1,8 @@
 // Assembler: anchor, chunks, tail and a policy become a PromptPlan, with exact accounting.
 //
 //   exact          one segment, nothing reused
-//   prefix         one segment, beginning with what PrefixIndex holds of it
+//   prefix         one segment, beginning with what PrefixIndex holds of it; chunks in the policy's
+//                  order (cache/chunk_order.h)
 //   concat, link   anchor | chunk 1 | ... | chunk n | tail, one segment each, so that every run's
 //                  KV lies at local positions; a chunk without blocks is computed in its place;
 //                  terms that need a look at the model (query, blend) are not applied here
@@ -52,6 +53,7 @@ class Assembler {
   Result<Assembly> Assemble(AssemblyInput input) const;
 
  private:
+  void Reorder(AssemblyInput* input) const;
   SegmentPlan Flat(const AssemblyInput& input) const;
   Result<SegmentPlan> Anchor(AssemblyInput& input) const;
 

@@ -1,5 +1,7 @@
 #include "cache/assembler.h"
 
+#include <algorithm>
+
 #include "tests/cache/fixture.h"
 
 namespace kvasir {
@@ -48,6 +50,40 @@ TEST(Assembler, PrefixReusesTheLongestExactBeginning) {
   EXPECT_EQ(warm.account.prefix, kTotal / 16 * 16);
   EXPECT_EQ(warm.account.computed, kTotal % 16);
   ExpectExactAccount(warm.account);
+}
+
+std::vector<int32_t> FlatIds(const Assembler& assembler, std::vector<size_t> given,
+                             ChunkOrder order) {
+  AssemblyInput input = Input(FusionPolicy::Prefix());
+  input.policy.order = order;
+  std::vector<AssemblyChunk> chunks;
+  for (const size_t index : given) chunks.push_back(input.chunks[index]);
+  input.chunks = chunks;
+  return assembler.Assemble(input).value().plan.segments[0].token_ids;
+}
+
+TEST(Assembler, HashOrderMakesEveryPermutationOnePrompt) {
+  PrefixIndex index;
+  const Assembler assembler(&index);
+  const auto first = FlatIds(assembler, {0, 1, 2}, ChunkOrder::kHash);
+  EXPECT_EQ(FlatIds(assembler, {2, 0, 1}, ChunkOrder::kHash), first);
+  EXPECT_EQ(FlatIds(assembler, {1, 2, 0}, ChunkOrder::kHash), first);
+  EXPECT_NE(FlatIds(assembler, {2, 0, 1}, ChunkOrder::kAsGiven),
+            FlatIds(assembler, {0, 1, 2}, ChunkOrder::kAsGiven));
+}
+
+TEST(Assembler, TreeOrderFollowsWhatIsCachedAndPutsTheBestLast) {
+  PrefixIndex index;
+  const Assembler assembler(&index);
+  // Nothing cached: the first given stands last.
+  const auto cold = FlatIds(assembler, {1, 0, 2}, ChunkOrder::kTree);
+  const std::vector<int32_t> best = RandomTokens(41, 11);
+  EXPECT_TRUE(std::equal(best.begin(), best.end(), cold.end() - 7 - 41));
+  // With chunks 2, 0, 1 cached in this order, it is followed although 2 was given first.
+  const auto cached = FlatIds(assembler, {2, 0, 1}, ChunkOrder::kAsGiven);
+  index.Insert("kb", cached, FakeBlocks(500, static_cast<int32_t>(cached.size())));
+  EXPECT_EQ(FlatIds(assembler, {2, 1, 0}, ChunkOrder::kTree), cached);
+  EXPECT_EQ(FlatIds(assembler, {0, 1, 2}, ChunkOrder::kTree), cached);
 }
 
 TEST(Assembler, PrefixAlwaysLeavesTheLastTokenToCompute) {
