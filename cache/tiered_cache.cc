@@ -72,8 +72,9 @@ std::string_view TierName(Tier tier) {
 }
 
 std::string_view MissReasonName(MissReason reason) {
-  constexpr std::array<std::string_view, 7> kNames = {
-      "none", "absent", "foreign", "token_mismatch", "corrupt", "unreadable", "pool_full"};
+  constexpr std::array<std::string_view, 8> kNames = {
+      "none",    "absent",     "foreign",   "token_mismatch",
+      "corrupt", "unreadable", "pool_full", "slower_than_computing"};
   return kNames[static_cast<size_t>(reason)];
 }
 
@@ -86,10 +87,13 @@ struct TieredCache::State {
         workers(options.loader_threads) {}
 
   ChunkLookup Lookup(const ChunkKey& key, std::span<const int32_t> token_ids);
+  // Whether it is stored, not in the pool, not being loaded, and sooner computed than loaded.
+  bool SoonerComputed(const ChunkRequest& request);
+  ChunkLookup LookupOrCompute(const ChunkRequest& request);
   Fetched Fetch(const ChunkKey& key, std::span<const int32_t> token_ids,
-                std::shared_ptr<const EncodedChunk> in_memory) const;
-  void ReadDisk(const ChunkKey& key, std::span<const int32_t> token_ids, Fetched& fetched) const;
-  void LoadPool(Fetched& fetched) const;
+                std::shared_ptr<const EncodedChunk> in_memory);
+  void ReadDisk(const ChunkKey& key, std::span<const int32_t> token_ids, Fetched& fetched);
+  void LoadPool(Fetched& fetched);
   ChunkLookup Land(const ChunkKey& key, const std::shared_ptr<Flight>& flight, Fetched fetched);
   Status Insert(const ChunkKey& key, std::span<const int32_t> token_ids, EncodedChunk chunk,
                 const InsertOptions& options);
@@ -104,6 +108,7 @@ struct TieredCache::State {
 
   const std::shared_ptr<ChunkStore> store;  // may be null
   const PoolLoader loader;
+  LoadPolicy policy;
   // Held while a chunk is stored or removed, disk write included, so that the two cannot
   // interleave for one key. Never taken by look-ups. Taken before `mutex`.
   std::array<std::mutex, 16> writers;
@@ -130,7 +135,8 @@ void TieredCache::State::CountLocked(const ChunkLookup& lookup) {
                                  &counters.rejected_tokens,
                                  &counters.rejected_checksum,
                                  &counters.unreadable,
-                                 &counters.pool_full};
+                                 &counters.pool_full,
+                                 &counters.slower};
   ++*by_reason[static_cast<size_t>(lookup.miss)];
 }
 
@@ -172,8 +178,34 @@ ChunkLookup TieredCache::State::Lookup(const ChunkKey& key, std::span<const int3
   return Land(key, flight, Fetch(key, token_ids, std::move(in_memory)));
 }
 
+bool TieredCache::State::SoonerComputed(const ChunkRequest& request) {
+  const auto tokens = static_cast<int64_t>(request.token_ids.size());
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const TierTable::Entry* entry = table.Find(request.key);
+    if (flights.contains(request.key) || (entry != nullptr && entry->pool)) return false;
+    if (entry != nullptr && entry->memory) {
+      return policy.ShouldCompute(/*on_disk=*/false, entry->memory->bytes(), tokens);
+    }
+  }
+  if (!store || policy.rates().disk_bytes_per_second == 0) return false;
+  const auto info = store->Info(request.key);
+  return info.ok() && info->has_value() &&
+         policy.ShouldCompute(/*on_disk=*/true, (*info)->bytes, tokens);
+}
+
+ChunkLookup TieredCache::State::LookupOrCompute(const ChunkRequest& request) {
+  if (!request.may_compute || !SoonerComputed(request)) {
+    return Lookup(request.key, request.token_ids);
+  }
+  const ChunkLookup miss = Miss(MissReason::kSlower);
+  const std::lock_guard<std::mutex> lock(mutex);
+  CountLocked(miss);
+  return miss;
+}
+
 Fetched TieredCache::State::Fetch(const ChunkKey& key, std::span<const int32_t> token_ids,
-                                  std::shared_ptr<const EncodedChunk> in_memory) const {
+                                  std::shared_ptr<const EncodedChunk> in_memory) {
   const auto start = Clock::now();
   Fetched fetched;
   fetched.lookup.tier = Tier::kMemory;
@@ -185,7 +217,7 @@ Fetched TieredCache::State::Fetch(const ChunkKey& key, std::span<const int32_t> 
 }
 
 void TieredCache::State::ReadDisk(const ChunkKey& key, std::span<const int32_t> token_ids,
-                                  Fetched& fetched) const {
+                                  Fetched& fetched) {
   if (!store) {
     fetched.lookup = Miss(MissReason::kAbsent);
     return;
@@ -194,13 +226,14 @@ void TieredCache::State::ReadDisk(const ChunkKey& key, std::span<const int32_t> 
   LoadedChunk loaded = store->Load(key, token_ids);
   fetched.disk_seconds = SecondsSince(start);
   fetched.disk_bytes = loaded.chunk.bytes();
+  policy.RecordDisk(fetched.disk_bytes, fetched.disk_seconds);
   fetched.lookup = Miss(ReasonOf(loaded.outcome), Tier::kDisk, std::move(loaded.detail));
   if (loaded.outcome == LoadOutcome::kLoaded) {
     fetched.chunk = std::make_shared<const EncodedChunk>(std::move(loaded.chunk));
   }
 }
 
-void TieredCache::State::LoadPool(Fetched& fetched) const {
+void TieredCache::State::LoadPool(Fetched& fetched) {
   const auto start = Clock::now();
   const auto planes = DecodePlanes(*fetched.chunk);
   if (!planes.ok()) {
@@ -214,6 +247,7 @@ void TieredCache::State::LoadPool(Fetched& fetched) const {
     return;
   }
   fetched.pool_bytes = fetched.chunk->bytes();
+  policy.RecordPool(fetched.pool_bytes, fetched.pool_seconds);
   fetched.lookup.blocks = *std::move(blocks);
   fetched.lookup.miss = MissReason::kNone;
 }
@@ -319,9 +353,8 @@ ChunkLookup TieredCache::Lookup(const ChunkKey& key, std::span<const int32_t> to
 
 std::vector<ChunkLookup> TieredCache::LookupMany(std::span<const ChunkRequest> requests) {
   std::vector<ChunkLookup> lookups(requests.size());
-  state_->workers.ForEach(requests.size(), [&](size_t i) {
-    lookups[i] = state_->Lookup(requests[i].key, requests[i].token_ids);
-  });
+  state_->workers.ForEach(requests.size(),
+                          [&](size_t i) { lookups[i] = state_->LookupOrCompute(requests[i]); });
   return lookups;
 }
 
@@ -334,6 +367,8 @@ Status TieredCache::Insert(const ChunkKey& key, std::span<const int32_t> token_i
   }
   return status;
 }
+
+LoadPolicy& TieredCache::load_policy() { return state_->policy; }
 
 std::optional<Tier> TieredCache::Contains(const ChunkKey& key,
                                           std::span<const int32_t> token_ids) const {

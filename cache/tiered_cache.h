@@ -19,6 +19,7 @@
 #include "cache/chunk_key.h"
 #include "cache/chunk_store.h"
 #include "cache/kv_codec.h"
+#include "cache/load_policy.h"
 #include "kernels/core/kv_layout.h"
 #include "kernels/core/status.h"
 
@@ -35,6 +36,7 @@ enum class MissReason : uint8_t {
   kCorrupt,        // failed its checksum, quarantined
   kUnreadable,     // the disk failed
   kPoolFull,       // found, but the pool has no room: compute it inside the prompt
+  kSlower,         // found, but computing it inside the prompt is expected to be sooner done
 };
 std::string_view MissReasonName(MissReason reason);
 
@@ -50,6 +52,8 @@ struct ChunkLookup {
 struct ChunkRequest {
   ChunkKey key;
   std::span<const int32_t> token_ids;  // must outlive the call
+  // The load policy may answer kSlower for what is not in the pool.
+  bool may_compute = false;
 };
 
 struct InsertOptions {
@@ -69,7 +73,7 @@ struct CacheCounters {
   uint64_t hits_pool = 0, hits_memory = 0, hits_disk = 0;
   uint64_t misses = 0;  // all of them, by reason:
   uint64_t absent = 0, rejected_fingerprint = 0, rejected_tokens = 0, rejected_checksum = 0,
-           unreadable = 0, pool_full = 0;
+           unreadable = 0, pool_full = 0, slower = 0;
   uint64_t joined = 0;  // lookups that waited for another's load
   uint64_t inserted = 0, insert_failures = 0, removed = 0;
   uint64_t evicted_pool = 0, evicted_pool_blocks = 0, evicted_memory = 0;
@@ -112,6 +116,9 @@ class TieredCache {
   int32_t ReclaimBlocks(int32_t blocks);
   // Empties pool and memory tiers of what nobody uses (tests, benchmarks: "cold" lookups).
   void DropUpperTiers(bool memory_too);
+
+  // Learns from every load; whoever asks with may_compute tells it of the engine's prefills.
+  LoadPolicy& load_policy();
 
   CacheCounters counters() const;
   CacheOccupancy occupancy() const;

@@ -49,7 +49,11 @@ struct EngineStats {
   int32_t running = 0, waiting = 0;
   int32_t blocks_total = 0, blocks_free = 0;
   uint64_t steps = 0, rows = 0, tokens_generated = 0, requests_finished = 0;
+  // Of steps of at least kPrefillRows rows and without probes: how fast prompts are computed.
+  uint64_t prefill_rows = 0;
+  double prefill_seconds = 0;
 };
+inline constexpr int32_t kPrefillRows = 16;
 
 class Engine {
  public:

@@ -91,6 +91,7 @@ const std::vector<Key>& Keys() {
       Integer("engine.max_waiting", &Config::engine_max_waiting, 0, 1 << 20),
       Integer("cache.memory_mib", &Config::cache_memory_mib, 0, 1 << 24),
       Choice("cache.codec", &Config::cache_codec, {"int8", "fp16", "int4"}),
+      Choice("cache.load", &Config::cache_load, {"auto", "always"}),
       Text("cache.policy", &Config::cache_policy),
       Integer("chunk.tokens", &Config::chunk_tokens, 16, 1 << 16),
       Text("server.host", &Config::server_host),

@@ -34,6 +34,7 @@ struct Config {
 
   int64_t cache_memory_mib = 256;
   std::string cache_codec = "int8";  // int8 | fp16 | int4, of new collections
+  std::string cache_load = "auto";   // auto: compute what loads more slowly than that | always
   std::string cache_policy = "link(16)";
 
   int64_t chunk_tokens = 256;

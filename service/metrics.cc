@@ -69,6 +69,7 @@ void PrintCache(const Runtime& runtime, std::string* out) {
   Labelled(misses, "reason", "checksum", static_cast<double>(cache.rejected_checksum), out);
   Labelled(misses, "reason", "unreadable", static_cast<double>(cache.unreadable), out);
   Labelled(misses, "reason", "pool_full", static_cast<double>(cache.pool_full), out);
+  Labelled(misses, "reason", "slower_than_computing", static_cast<double>(cache.slower), out);
   One("kvasir_disk_read_bytes_total", "counter", "Bytes of chunk KV read from disk.",
       static_cast<double>(cache.disk_bytes_read), out);
   One("kvasir_disk_read_seconds_total", "counter", "Seconds of reading chunk KV from disk.",

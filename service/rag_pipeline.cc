@@ -26,7 +26,13 @@ std::string QuestionOf(const RagRequest& request) {
 }
 
 std::string StatusOf(const ChunkLookup& lookup) {
-  return lookup.hit() ? "hit_" + std::string(TierName(lookup.tier)) : "computed";
+  if (lookup.hit()) return "hit_" + std::string(TierName(lookup.tier));
+  return lookup.miss == MissReason::kSlower ? "computed_sooner" : "computed";
+}
+
+// These are computed in their place in the prompt; other misses are made and stored first.
+bool StaysInPrompt(const ChunkLookup& lookup) {
+  return lookup.miss == MissReason::kPoolFull || lookup.miss == MissReason::kSlower;
 }
 
 // Rows of a segment that came to the prompt as blocks computed for this very request: no saved
@@ -192,18 +198,20 @@ Status RagPipeline::LoadKv(const RagRequest& request, Draft* draft) {
   if (!draft->policy.fused()) return Status::Ok();
   KVASIR_ASSIGN_OR_RETURN(draft->anchor, prefill_.Anchor(draft->name_space, draft->anchor_ids,
                                                          request.cache.store, &draft->anchor_made));
+  const bool may_compute = runtime_.config().cache_load == "auto";
+  runtime_.SamplePrefill();
   std::vector<ChunkRequest> requests;
   for (const Piece& piece : draft->pieces) {
     draft->keys.push_back(runtime_.KeyOf(
         piece.name_space, piece.encoding.Context(draft->anchor_ids), piece.token_ids));
-    requests.push_back({draft->keys.back(), piece.token_ids});
+    requests.push_back({draft->keys.back(), piece.token_ids, may_compute});
   }
   draft->lookups = runtime_.cache().LookupMany(requests);
   std::vector<size_t> missing;
   for (size_t i = 0; i < draft->pieces.size(); ++i) {
     const ChunkLookup& lookup = draft->lookups[i];
     draft->pieces[i].report.status = StatusOf(lookup);
-    if (lookup.hit() || lookup.miss == MissReason::kPoolFull) continue;
+    if (lookup.hit() || StaysInPrompt(lookup)) continue;
     missing.push_back(i);
     if (!request.cache.compute_missing) {
       return FailedPrecondition("document '" + draft->pieces[i].report.id + "' has no stored KV (" +
@@ -228,7 +236,7 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
     if (document.status.empty()) document.status = "computed";
     report->documents.push_back(document);
     if (draft.lookups.empty()) continue;
-    const bool hit = document.status != "computed";
+    const bool hit = document.status.starts_with("hit_");
     ++(hit ? report->hits : report->misses);
     const SegmentPlan& plan = segments[segment];
     const auto kept = plan.reused() - static_cast<int64_t>(plan.recompute.size());

@@ -45,7 +45,9 @@ struct RagRequest {
 // What happened to one document (or retrieved chunk) of a request.
 struct DocumentReport {
   std::string id, title, source;
-  std::string status;  // hit_pool | hit_memory | hit_disk | computed
+  // hit_pool | hit_memory | hit_disk | computed | computed_sooner (stored, but loading it would
+  // have taken longer)
+  std::string status;
   int32_t tokens = 0;
   double score = 0;  // of retrieval; 0 if it was named
 };

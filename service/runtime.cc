@@ -194,6 +194,11 @@ ChunkKey Runtime::MakeKey(const std::string& name_space, const ChunkContext& con
   return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
 }
 
+void Runtime::SamplePrefill() const {
+  const EngineStats stats = engine_->stats();
+  cache_->load_policy().SamplePrefill(stats.prefill_rows, stats.prefill_seconds);
+}
+
 void Runtime::DropUpperTiers(bool memory_too) {
   cache_->DropUpperTiers(memory_too);
   prefix_index_->ReclaimBlocks(1 << 30);

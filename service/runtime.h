@@ -77,6 +77,9 @@ class Runtime {
   // The fixed primer of new collections, whatever the configured condition.
   const std::vector<int32_t>& configured_primer() const { return configured_primer_; }
 
+  // Tells the load policy of the prompts that the engine has computed since the last call.
+  void SamplePrefill() const;
+
   // Drops pool and memory tiers and prefixes, as a restart would (benchmarks).
   void DropUpperTiers(bool memory_too);
 

@@ -95,6 +95,18 @@ json::object CacheObject(const TieredCache& cache) {
           {"disk_bytes_written", counters.disk_bytes_written}};
 }
 
+// Running averages; null until a few samples are there.
+json::object LoadingObject(TieredCache& cache) {
+  const LoadRates rates = cache.load_policy().rates();
+  const auto or_null = [](double rate) {
+    return rate > 0 ? json::value(rate) : json::value(nullptr);
+  };
+  return {{"disk_bytes_per_second", or_null(rates.disk_bytes_per_second)},
+          {"pool_bytes_per_second", or_null(rates.pool_bytes_per_second)},
+          {"prefill_tokens_per_second", or_null(rates.prefill_tokens_per_second)},
+          {"computed_sooner", cache.counters().slower}};
+}
+
 json::object StoreObject(ServiceContext& service) {
   const DatabaseSize size = service.runtime.database().Size();
   json::array collections;
@@ -132,6 +144,7 @@ HttpReply Health(bool ok, const char* status) {
 
 std::string StatsBody(ServiceContext& service) {
   const StatisticsSnapshot snapshot = service.runtime.statistics().Snapshot(20);
+  service.runtime.SamplePrefill();
   json::array top;
   for (const ChunkUsage& usage : snapshot.top_chunks) {
     top.push_back({{"chunk", usage.key.Id()},
@@ -150,6 +163,7 @@ std::string StatsBody(ServiceContext& service) {
                     {"session", TotalsObject(snapshot.session)},
                     {"engine", EngineObject(service.runtime.engine().stats())},
                     {"cache", CacheObject(service.runtime.cache())},
+                    {"loading", LoadingObject(service.runtime.cache())},
                     {"store", StoreObject(service)},
                     {"chunks_hit", snapshot.chunks_hit},
                     {"top_chunks", std::move(top)}};

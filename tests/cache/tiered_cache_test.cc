@@ -136,6 +136,51 @@ TEST_F(TieredCacheTest, PoolGivesUpUnusedBlocksOnly) {
   EXPECT_EQ(cache_->counters().pool_full, 1u);
 }
 
+// A policy that has seen fast prefills and slow loads declines what is not in the pool, for those
+// alone who allow it.
+TEST_F(TieredCacheTest, WhatIsSoonerComputedIsNotLoaded) {
+  Make(10, 100);
+  const TestChunk chunk = MakeTestChunk(1), absent = MakeTestChunk(2);
+  ASSERT_STATUS_OK(Insert(chunk));
+  const auto ask = [&](const TestChunk& asked, bool may_compute) {
+    const ChunkRequest request{asked.key, asked.ids, may_compute};
+    return cache_->LookupMany({&request, 1})[0];
+  };
+  EXPECT_EQ(ask(chunk, true).tier, Tier::kMemory) << "nothing is known yet";
+  for (uint64_t i = 1; i <= 8; ++i) {
+    cache_->load_policy().RecordDisk(1000000, 1);
+    cache_->load_policy().RecordPool(1000000, 1);
+    cache_->load_policy().SamplePrefill(i * 10000000, static_cast<double>(i));
+  }
+  EXPECT_EQ(ask(chunk, true).tier, Tier::kPool) << "the pool costs nothing";
+  for (const bool memory_too : {false, true}) {
+    cache_->DropUpperTiers(memory_too);
+    const ChunkLookup declined = ask(chunk, true);
+    EXPECT_FALSE(declined.hit());
+    EXPECT_EQ(declined.miss, MissReason::kSlower);
+    EXPECT_EQ(MissReasonName(declined.miss), "slower_than_computing");
+  }
+  EXPECT_EQ(ask(absent, true).miss, MissReason::kAbsent) << "to be computed and stored";
+  EXPECT_EQ(Where(chunk), Tier::kDisk);
+  EXPECT_EQ(ask(chunk, false).tier, Tier::kDisk);
+  const CacheCounters counters = cache_->counters();
+  EXPECT_EQ(counters.slower, 2u);
+  EXPECT_EQ(counters.misses, 3u);
+}
+
+TEST_F(TieredCacheTest, LoadsTeachThePolicy) {
+  Make(10, 100);
+  for (uint32_t seed = 0; seed < LoadPolicy::kLeastSamples; ++seed) {
+    const TestChunk chunk = MakeTestChunk(seed);
+    ASSERT_STATUS_OK(Insert(chunk));
+    EXPECT_EQ(cache_->load_policy().rates().pool_bytes_per_second, 0);
+    cache_->DropUpperTiers(/*memory_too=*/true);
+    ExpectContent(Lookup(chunk), chunk);
+  }
+  EXPECT_GT(cache_->load_policy().rates().pool_bytes_per_second, 0);
+  EXPECT_GT(cache_->load_policy().rates().disk_bytes_per_second, 0);
+}
+
 TEST_F(TieredCacheTest, ReclaimCountsBlocksAndReturnsThem) {
   Make(10, 100);
   for (uint32_t seed = 0; seed < 5; ++seed) {
