@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 
@@ -41,6 +42,24 @@ Key Integer(std::string name, int64_t Config::*field, int64_t low, int64_t high)
   };
   return {std::move(name), std::move(set),
           [field](const Config& config) { return std::to_string(config.*field); }};
+}
+
+Key Share(std::string name, double Config::*field) {
+  auto set = [field](Config& config, const std::string& value) -> Status {
+    double number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() ||
+        !(number >= 0 && number <= 1)) {
+      return InvalidArgument("'" + value + "' is not a share from 0 to 1");
+    }
+    config.*field = number;
+    return Status::Ok();
+  };
+  return {std::move(name), std::move(set), [field](const Config& config) {
+            char text[32];
+            std::snprintf(text, sizeof text, "%.9g", config.*field);
+            return std::string(text);
+          }};
 }
 
 Key Choice(std::string name, std::string Config::*field, std::vector<std::string> options) {
@@ -94,6 +113,7 @@ const std::vector<Key>& Keys() {
       Choice("cache.load", &Config::cache_load, {"auto", "always"}),
       Text("cache.policy", &Config::cache_policy),
       Integer("chunk.tokens", &Config::chunk_tokens, 16, 1 << 16),
+      Share("audit.share", &Config::audit_share),
       Text("server.host", &Config::server_host),
       Integer("server.port", &Config::server_port, 0, 65535),
       Secrets("server.api_keys", &Config::server_api_keys),

@@ -39,6 +39,10 @@ struct Config {
 
   int64_t chunk_tokens = 256;
 
+  // Share of fused requests that are answered again exactly in idle time, to calibrate certify and
+  // to show the damage. 0 = off.
+  double audit_share = 0;
+
   std::string server_host = "127.0.0.1";
   int64_t server_port = 8080;  // 0 = any free port
   std::vector<std::string> server_api_keys;

@@ -230,6 +230,7 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
   const std::vector<SegmentPlan>& segments = assembly.plan.segments;
   size_t segment = draft.anchor_ids.empty() ? 0 : 1;
   if (draft.anchor_made && segment == 1) CountAsComputed(segments[0], &report->account);
+  const bool flat = segments.size() < draft.pieces.size() + segment;  // certify went to exact
   for (size_t i = 0; i < draft.pieces.size(); ++i, ++segment) {
     DocumentReport document = draft.pieces[i].report;
     document.tokens = static_cast<int32_t>(draft.pieces[i].token_ids.size());
@@ -238,19 +239,41 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
     if (draft.lookups.empty()) continue;
     const bool hit = document.status.starts_with("hit_");
     ++(hit ? report->hits : report->misses);
-    const SegmentPlan& plan = segments[segment];
-    const auto kept = plan.reused() - static_cast<int64_t>(plan.recompute.size());
-    if (!hit) CountAsComputed(plan, &report->account);
+    int64_t kept = 0;
+    if (!flat) {
+      const SegmentPlan& plan = segments[segment];
+      kept = plan.reused() - static_cast<int64_t>(plan.recompute.size());
+      if (!hit) CountAsComputed(plan, &report->account);
+    }
     runtime_.statistics().RecordChunk(draft.keys[i], draft.lookups[i], hit ? kept : 0);
   }
   runtime_.statistics().RecordRequest(report->account);
 }
 
+// Chunks of several conditions in one prompt are a kind of their own.
+AuditScope RagPipeline::ScopeOf(const Draft& draft) const {
+  const Encoding& first = draft.pieces.front().encoding;
+  const bool alike = std::all_of(draft.pieces.begin(), draft.pieces.end(), [&](const Piece& piece) {
+    return piece.encoding.condition == first.condition && piece.encoding.primer == first.primer;
+  });
+  if (!alike) return runtime_.AuditScopeOf("mixed", {}, runtime_.codec());
+  return runtime_.AuditScopeOf(std::string(IngestionName(first.condition)), first.primer,
+                               runtime_.codec());
+}
+
 // Chooses the rows to compute again and counts what choosing cost.
-Status RagPipeline::RepairRows(Assembly* assembly, CacheReport* report) {
-  if (!assembly->policy.looks()) return Status::Ok();
-  KVASIR_ASSIGN_OR_RETURN(const RepairReport repair,
-                          repair_.Choose(assembly->policy, &assembly->plan));
+Status RagPipeline::RepairRows(const Draft& draft, Assembly* assembly, CacheReport* report) {
+  RepairReport repair;
+  if (assembly->policy.kind == PolicyKind::kCertify && draft.has_documents) {
+    KVASIR_ASSIGN_OR_RETURN(const AuditStore::Samples samples,
+                            runtime_.audits().Load(ScopeOf(draft)));
+    KVASIR_ASSIGN_OR_RETURN(repair, certifier_.Certify(assembly->policy, *samples, &assembly->plan,
+                                                       &report->certificate.emplace()));
+  } else if (assembly->policy.looks()) {
+    KVASIR_ASSIGN_OR_RETURN(repair, repair_.Choose(assembly->policy, &assembly->plan));
+  } else {
+    return Status::Ok();
+  }
   assembly->account = AccountOf(assembly->plan);
   assembly->account.looked = repair.looked_rows;
   report->repair_ms = repair.ms;
@@ -294,11 +317,21 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   input.tail_ids = draft.tail_ids;
   input.policy = draft.policy;
   KVASIR_ASSIGN_OR_RETURN(Assembly assembly, assembler_.Assemble(std::move(input)));
-  KVASIR_RETURN_IF_ERROR(RepairRows(&assembly, &prompt.report));
+  const bool audited = auditor_.on() && assembly.policy.fused() && draft.has_documents;
+  AuditJob audit;
+  if (audited) audit.stored = StoredPlan(assembly.plan);
+  KVASIR_RETURN_IF_ERROR(RepairRows(draft, &assembly, &prompt.report));
   Count(draft, assembly, &prompt.report);
   prompt.plan = std::move(assembly.plan);
   prompt.name_space = draft.name_space;
   prompt.publish_prefix = draft.policy.kind == PolicyKind::kPrefix;
+  if (audited) {
+    audit.served = prompt.plan;
+    audit.scope = ScopeOf(draft);
+    audit.policy = draft.policy.Name();
+    audit.epsilon = draft.policy.epsilon;
+    auditor_.Offer(std::move(audit));
+  }
   return prompt;
 }
 

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "cache/assembler.h"
+#include "service/auditor.h"
+#include "service/certifier.h"
 #include "service/chunk_prefill.h"
 #include "service/ingest_pipeline.h"
 #include "service/rag_request.h"
@@ -34,7 +36,10 @@ class RagPipeline {
         prefill_(runtime),
         ingest_(runtime),
         assembler_(&runtime.prefix_index()),
-        repair_(runtime.engine(), runtime.chat_template().stop_ids()) {}
+        repair_(runtime.engine(), runtime.chat_template().stop_ids()),
+        certifier_(runtime.engine(), runtime.chat_template().stop_ids()),
+        auditor_(runtime.engine(), runtime.audits(), runtime.chat_template().stop_ids(),
+                 runtime.config().audit_share) {}
 
   // kNotFound: a document, chunk or collection that is not stored; kInvalidArgument: a mode,
   // policy or text that cannot be; kFailedPrecondition: on_missing = error and KV is missing.
@@ -44,6 +49,9 @@ class RagPipeline {
   Result<RequestId> Submit(const PreparedPrompt& prompt, const SamplingParams& sampling,
                            int32_t max_tokens, std::function<void(const TokenEvent&)> sink,
                            bool ignore_eos = false);
+
+  // Of requests that Prepare saw.
+  AuditStats audits() const { return auditor_.stats(); }
 
  private:
   // One chunk of the prompt to be.
@@ -62,7 +70,8 @@ class RagPipeline {
   Status LoadKv(const RagRequest& request, Draft* draft);
   // Computes chunks that are not stored, several at a time, and looks them up.
   void ComputeMissing(const RagRequest& request, Draft* draft, const std::vector<size_t>& missing);
-  Status RepairRows(Assembly* assembly, CacheReport* report);
+  Status RepairRows(const Draft& draft, Assembly* assembly, CacheReport* report);
+  AuditScope ScopeOf(const Draft& draft) const;
   void Count(const Draft& draft, const Assembly& assembly, CacheReport* report);
 
   Runtime& runtime_;
@@ -70,6 +79,8 @@ class RagPipeline {
   IngestPipeline ingest_;
   Assembler assembler_;
   Repair repair_;
+  Certifier certifier_;
+  Auditor auditor_;
 };
 
 }  // namespace kvasir

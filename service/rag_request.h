@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cache/certificate.h"
 #include "cache/fusion_policy.h"
 #include "engine/tokenizer/chat_template.h"
 #include "kernels/core/prompt_plan.h"
@@ -60,6 +62,7 @@ struct CacheReport {
   double load_ms = 0;    // stored KV to pool, and computing what was missing
   double repair_ms = 0;  // choosing rows to compute again
   std::vector<DocumentReport> documents;
+  std::optional<CertificateReport> certificate;  // under certify
 };
 
 }  // namespace kvasir

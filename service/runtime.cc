@@ -5,6 +5,7 @@
 
 #include "cache/fusion_policy.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "service/certifier.h"
 #include "service/paths.h"
 #include "service/primer_text.h"
 
@@ -100,6 +101,8 @@ Status Runtime::BuildStore() {
   chunk_store_ = std::move(store);
   document_records_ = Database::Store(database_, "documents");
   KVASIR_ASSIGN_OR_RETURN(documents_, DocumentStore::Open(*document_records_));
+  audit_records_ = Database::Store(database_, "audits");
+  audits_ = std::make_unique<AuditStore>(*audit_records_);
   statistics_ = Statistics::Open(database_);
   return Status::Ok();
 }
@@ -192,6 +195,13 @@ ChunkKey Runtime::MakeKey(const std::string& name_space, const ChunkContext& con
   fields.codec = codec;
   fields.numerics = "matmul=f32";
   return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
+}
+
+AuditScope Runtime::AuditScopeOf(const std::string& ingestion, const std::vector<int32_t>& primer,
+                                 KvCodec codec) const {
+  AuditScope scope{model_->digest, ingestion, std::string(KvCodecName(codec)), LadderName()};
+  if (!primer.empty()) scope.ingestion.append(" ").append(DigestTokens(primer).Hex());
+  return scope;
 }
 
 void Runtime::SamplePrefill() const {

@@ -20,6 +20,7 @@
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "retrieval/retriever.h"
+#include "service/audit_store.h"
 #include "service/config.h"
 #include "service/encoding.h"
 
@@ -53,6 +54,12 @@ class Runtime {
   Statistics& statistics() const { return *statistics_; }
   Database& database() const { return *database_; }
   DocumentStore& documents() const { return *documents_; }
+  // What certify is calibrated by.
+  AuditStore& audits() const { return *audits_; }
+  // Of prompts whose chunks were encoded under one condition (or one that only an evaluation
+  // knows).
+  AuditScope AuditScopeOf(const std::string& ingestion, const std::vector<int32_t>& primer,
+                          KvCodec codec) const;
   KvCodec codec() const { return codec_; }
   const std::string& model_name() const { return model_name_; }
   double start_ms() const { return start_ms_; }
@@ -108,6 +115,8 @@ class Runtime {
   std::shared_ptr<ChunkStore> chunk_store_;
   std::unique_ptr<OrderedStore> document_records_;
   std::unique_ptr<DocumentStore> documents_;
+  std::unique_ptr<OrderedStore> audit_records_;
+  std::unique_ptr<AuditStore> audits_;
   std::unique_ptr<Statistics> statistics_;
   std::unique_ptr<PrefixIndex> prefix_index_;
   std::unique_ptr<TieredCache> cache_;

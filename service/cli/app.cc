@@ -81,6 +81,8 @@ void AddEval(CLI::App& app, EvalArguments* a) {
   eval->add_option("--seed", a->seed, "Of the intervals' bootstrap")->capture_default_str();
   eval->add_option("--output", a->output, "Files to write, without suffix")->capture_default_str();
   eval->add_flag("--no-free", a->no_free, "Do not decode rows freely: distances only, faster");
+  eval->add_flag("--calibrate", a->calibrate,
+                 "Keep what certify is calibrated by in the data folder");
   eval->add_flag("--strict", a->strict, "Stop at a bad line of the questions file");
   eval->add_flag("--restart", a->restart, "Drop what an interrupted run left");
 }

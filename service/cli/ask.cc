@@ -1,5 +1,6 @@
 // kvasir ask: one question, or a file of questions in several modes as one table.
 #include <boost/json.hpp>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 
@@ -12,6 +13,29 @@ namespace {
 
 namespace json = boost::json;
 
+json::value NumberOrNull(const std::optional<double>& number) {
+  return number && std::isfinite(*number) ? json::value(*number) : json::value(nullptr);
+}
+
+json::object CertificateJson(const CertificateReport& certificate) {
+  return {{"rung", certificate.rung},
+          {"predicted_kl", NumberOrNull(certificate.predicted_kl)},
+          {"lambda", NumberOrNull(certificate.lambda)},
+          {"calibration_samples", certificate.samples}};
+}
+
+void PrintCertificate(const CertificateReport& certificate) {
+  if (!certificate.lambda && certificate.rung == "exact") {
+    std::printf("certified by going to exact: %ld calibration samples allow no earlier stop\n",
+                static_cast<long>(certificate.samples));
+    return;
+  }
+  std::printf("certified at %s after %zu rungs, predicted KL %.4g (%ld calibration samples)\n",
+              certificate.rung.c_str(), certificate.movement.size(),
+              certificate.predicted_kl.value_or(std::nan("")),
+              static_cast<long>(certificate.samples));
+}
+
 json::object AnswerJson(const AskAnswer& answer) {
   json::array sources, documents;
   for (const DocumentReport& document : answer.documents) {
@@ -22,24 +46,26 @@ json::object AnswerJson(const AskAnswer& answer) {
     documents.push_back(
         {{"id", document.id}, {"status", document.status}, {"tokens", document.tokens}});
   }
-  return {{"question", answer.question},
-          {"answer", answer.answer},
-          {"sources", std::move(sources)},
-          {"mode", answer.mode},
-          {"policy", answer.policy},
-          {"prompt_tokens", answer.account.requested},
-          {"prefix_tokens", answer.account.prefix},
-          {"fused_tokens", answer.account.fused},
-          {"recomputed_tokens", answer.account.recomputed},
-          {"computed_tokens", answer.account.computed},
-          {"completion_tokens", answer.completion_tokens},
-          {"ttft_ms",
-           {{"total", answer.ttft.total_ms},
-            {"lookup", answer.ttft.lookup_ms},
-            {"load", answer.ttft.load_ms},
-            {"prefill", answer.ttft.prefill_ms}}},
-          {"decode_ms", answer.ttft.decode_ms},
-          {"documents", std::move(documents)}};
+  json::object object = {{"question", answer.question},
+                         {"answer", answer.answer},
+                         {"sources", std::move(sources)},
+                         {"mode", answer.mode},
+                         {"policy", answer.policy},
+                         {"prompt_tokens", answer.account.requested},
+                         {"prefix_tokens", answer.account.prefix},
+                         {"fused_tokens", answer.account.fused},
+                         {"recomputed_tokens", answer.account.recomputed},
+                         {"computed_tokens", answer.account.computed},
+                         {"completion_tokens", answer.completion_tokens},
+                         {"ttft_ms",
+                          {{"total", answer.ttft.total_ms},
+                           {"lookup", answer.ttft.lookup_ms},
+                           {"load", answer.ttft.load_ms},
+                           {"prefill", answer.ttft.prefill_ms}}},
+                         {"decode_ms", answer.ttft.decode_ms},
+                         {"documents", std::move(documents)}};
+  if (answer.certificate) object["certificate"] = CertificateJson(*answer.certificate);
+  return object;
 }
 
 void PrintAnswer(const AskAnswer& answer) {
@@ -56,6 +82,7 @@ void PrintAnswer(const AskAnswer& answer) {
       static_cast<long>(answer.account.prefix), static_cast<long>(answer.account.fused),
       static_cast<long>(answer.account.recomputed), static_cast<long>(answer.account.computed),
       answer.ttft.total_ms, answer.ttft.lookup_ms, answer.ttft.load_ms, answer.ttft.prefill_ms);
+  if (answer.certificate) PrintCertificate(*answer.certificate);
 }
 
 Result<std::vector<std::string>> ReadQuestions(const AskArguments& arguments) {

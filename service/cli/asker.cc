@@ -1,6 +1,7 @@
 #include "service/cli/asker.h"
 
 #include <boost/json.hpp>
+#include <cmath>
 
 #include "service/blocking_answer.h"
 
@@ -35,7 +36,8 @@ class EmbeddedAsker : public Asker {
                      {answer.ttft_ms, report.lookup_ms, report.load_ms,
                       answer.timing.queued_ms + answer.timing.prefill_ms, answer.timing.decode_ms},
                      answer.tokens,
-                     report.documents};
+                     report.documents,
+                     report.certificate};
   }
 
  private:
@@ -101,7 +103,24 @@ class ServerAsker : public Asker {
                                   entry.at("tokens").to_number<int32_t>(),
                                   entry.at("score").to_number<double>()});
     }
+    if (cache.contains("certificate")) answer.certificate = ReadCertificate(cache);
     return answer;
+  }
+
+  static CertificateReport ReadCertificate(const json::object& cache) {
+    const json::object& object = cache.at("certificate").as_object();
+    const auto number = [](const json::value& value) {
+      return value.is_null() ? std::nullopt : std::optional(value.to_number<double>());
+    };
+    CertificateReport certificate;
+    certificate.rung = Text(object.at("rung"));
+    certificate.predicted_kl = number(object.at("predicted_kl"));
+    certificate.lambda = number(object.at("lambda"));
+    certificate.samples = object.at("calibration_samples").to_number<int64_t>();
+    for (const json::value& value : object.at("movement").as_array()) {
+      certificate.movement.push_back(number(value).value_or(std::nan("")));
+    }
+    return certificate;
   }
 
   ServerAddress server_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct AskAnswer {
   AskTimes ttft;
   int64_t completion_tokens = 0;
   std::vector<DocumentReport> documents;
+  std::optional<CertificateReport> certificate;
 };
 
 // Not thread-safe.

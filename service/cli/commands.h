@@ -52,7 +52,7 @@ struct EvalArguments {
   int64_t items = 0;
   int64_t seed = 1;
   int steps = 16, top_k = 8, documents = 256, document_tokens = 256;
-  bool no_free = false, strict = false, restart = false;
+  bool no_free = false, strict = false, restart = false, calibrate = false;
 };
 
 int RunServe(const CliContext& context);

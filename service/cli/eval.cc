@@ -63,6 +63,7 @@ Result<EvalOptions> OptionsOf(const Config& config, const EvalArguments& argumen
   }
   options.items = arguments.items;
   options.seed = static_cast<uint64_t>(arguments.seed);
+  options.calibrate = arguments.calibrate;
   options.runner.steps = arguments.steps;
   options.runner.free_answers = !arguments.no_free;
   options.prompt.collection =

@@ -83,6 +83,7 @@ class Evaluation {
       }
       ++state_.items_done;
     }
+    KVASIR_RETURN_IF_ERROR(AddCalibrations(&report));
     report.rows.push_back(std::move(exact_));
     for (RowTask& task : tasks_) report.rows.push_back(std::move(task.row));
     return report;
@@ -177,8 +178,58 @@ class Evaluation {
       KVASIR_ASSIGN_OR_RETURN(ItemResult result, task.run(runner_, prompt));
       KVASIR_RETURN_IF_ERROR(Keep(&task.row, std::move(result), item));
     }
+    KVASIR_RETURN_IF_ERROR(Calibrate(prompt));
     lab_.Clear();
     return Status::Ok();
+  }
+
+  // A sample of every kind of rows. After the item's rows, so that certify is not calibrated by the
+  // question that it answers.
+  Status Calibrate(const EvalPrompt& prompt) {
+    if (!options_.calibrate) return Status::Ok();
+    const uint64_t question = DigestTokens(prompt.Flat().segments.front().token_ids).low | 1;
+    for (const std::string& ingestion : options_.ingestions) {
+      for (const KvCodec codec : options_.codecs) {
+        if (!Tell("calibration")) {
+          return Cancelled("the evaluation was stopped; run it again to go on");
+        }
+        KVASIR_ASSIGN_OR_RETURN(const CalibrationSample sample,
+                                runner_.MeasureRungs(prompt, ingestion, codec));
+        KVASIR_RETURN_IF_ERROR(
+            runtime_.audits().Add(EvalScope(runtime_, ingestion, codec), sample, question));
+      }
+    }
+    return Status::Ok();
+  }
+
+  Status AddCalibrations(EvalReport* report) {
+    std::vector<FusionPolicy> certified;
+    for (const FusionPolicy& policy : options_.policies) {
+      if (policy.kind == PolicyKind::kCertify) certified.push_back(policy);
+    }
+    if (certified.empty() && options_.calibrate) certified.emplace_back();
+    for (const FusionPolicy& policy : certified) {
+      for (const std::string& ingestion : options_.ingestions) {
+        for (const KvCodec codec : options_.codecs) {
+          KVASIR_ASSIGN_OR_RETURN(report->calibrations.emplace_back(),
+                                  CalibrationOf(policy, ingestion, codec));
+        }
+      }
+    }
+    return Status::Ok();
+  }
+
+  Result<EvalCalibration> CalibrationOf(const FusionPolicy& policy, const std::string& ingestion,
+                                        KvCodec codec) {
+    constexpr size_t kPoints = 20;
+    KVASIR_ASSIGN_OR_RETURN(const AuditStore::Samples samples,
+                            runtime_.audits().Load(EvalScope(runtime_, ingestion, codec)));
+    EvalCalibration calibration{
+        ingestion, std::string(KvCodecName(codec)), policy.epsilon, policy.alpha, 0, {}, {}};
+    calibration.samples = static_cast<int64_t>(samples->size());
+    calibration.lambda = CalibrateLambda(*samples, policy.epsilon, policy.alpha);
+    calibration.curve = CalibrationCurve(*samples, policy.epsilon, kPoints, calibration.lambda);
+    return calibration;
   }
 
   using Clock = std::chrono::steady_clock;
@@ -212,6 +263,7 @@ EvalIdentity IdentityOf(const Runtime& runtime, const EvalOptions& options,
                            {"system text", runtime.config().collection_system},
                            {"primer", DigestTokens(runtime.configured_primer()).Hex()},
                            {"kv dtype", runtime.config().engine_kv_dtype}};
+  if (options.calibrate) identity.emplace_back("calibrate", "yes");
   std::string names;
   for (const RowTask& task : TasksOf(options)) names += CheckpointRow(task.row) + "; ";
   identity.emplace_back("rows", names);

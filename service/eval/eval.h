@@ -23,6 +23,7 @@ struct EvalOptions {
   std::vector<KvCodec> codecs;
   int64_t items = 0;  // so many of the questions, the first; 0 = all
   uint64_t seed = 1;  // of the intervals' bootstrap
+  bool calibrate = false;  // keep a sample of certify's rungs in the data folder for every question
   ItemRunnerOptions runner;
   EvalPromptOptions prompt;
 };

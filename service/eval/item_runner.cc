@@ -149,9 +149,10 @@ Result<ItemResult> ItemRunner::RunNoContext(const EvalPrompt& prompt) {
   return Compare(plan, prompt, {}, 0);
 }
 
-Result<ItemResult> ItemRunner::RunPolicy(const EvalPrompt& prompt, const std::string& ingestion,
-                                         KvCodec codec, const FusionPolicy& policy) {
+Result<Assembly> ItemRunner::Assemble(const EvalPrompt& prompt, const std::string& ingestion,
+                                      KvCodec codec, const FusionPolicy& policy, double* load_ms) {
   KVASIR_ASSIGN_OR_RETURN(LabChunks made, lab_.Make(prompt, ingestion, codec));
+  *load_ms = made.load_ms;
   AssemblyInput input;
   input.anchor_ids = prompt.anchor;
   input.anchor_blocks = made.anchor;
@@ -160,9 +161,38 @@ Result<ItemResult> ItemRunner::RunPolicy(const EvalPrompt& prompt, const std::st
   }
   input.tail_ids = prompt.tail;
   input.policy = policy;
-  KVASIR_ASSIGN_OR_RETURN(Assembly assembly, Assembler(nullptr).Assemble(std::move(input)));
-  KVASIR_ASSIGN_OR_RETURN(const RepairReport repair, repair_.Choose(policy, &assembly.plan));
-  return Compare(assembly.plan, prompt, repair, made.load_ms);
+  return Assembler(nullptr).Assemble(std::move(input));
+}
+
+Result<ItemResult> ItemRunner::RunPolicy(const EvalPrompt& prompt, const std::string& ingestion,
+                                         KvCodec codec, const FusionPolicy& policy) {
+  double load_ms = 0;
+  KVASIR_ASSIGN_OR_RETURN(Assembly assembly, Assemble(prompt, ingestion, codec, policy, &load_ms));
+  RepairReport repair;
+  if (policy.kind == PolicyKind::kCertify) {
+    KVASIR_ASSIGN_OR_RETURN(const AuditStore::Samples samples,
+                            runtime_.audits().Load(EvalScope(runtime_, ingestion, codec)));
+    CertificateReport ignored;
+    KVASIR_ASSIGN_OR_RETURN(repair, certifier_.Certify(policy, *samples, &assembly.plan, &ignored));
+  } else {
+    KVASIR_ASSIGN_OR_RETURN(repair, repair_.Choose(policy, &assembly.plan));
+  }
+  return Compare(assembly.plan, prompt, repair, load_ms);
+}
+
+Result<CalibrationSample> ItemRunner::MeasureRungs(const EvalPrompt& prompt,
+                                                   const std::string& ingestion, KvCodec codec) {
+  double ignored = 0;
+  KVASIR_ASSIGN_OR_RETURN(const Assembly assembly,
+                          Assemble(prompt, ingestion, codec, FusionPolicy::Concat(), &ignored));
+  return certifier_.Measure(assembly.plan, reference_.front());
+}
+
+AuditScope EvalScope(const Runtime& runtime, const std::string& ingestion, KvCodec codec) {
+  const auto condition = ParseIngestion(ingestion);
+  const bool primed = condition.ok() && HasPrimer(*condition);
+  return runtime.AuditScopeOf(ingestion,
+                              primed ? runtime.configured_primer() : std::vector<int32_t>(), codec);
 }
 
 }  // namespace kvasir

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "cache/assembler.h"
+#include "service/certifier.h"
 #include "service/eval/chunk_lab.h"
 #include "service/eval/eval_prompt.h"
 #include "service/eval/result.h"
@@ -22,10 +24,17 @@ struct ItemRunnerOptions {
   bool free_answers = true;  // decode every row freely too: divergence, ROUGE-L, F1
 };
 
+// Where certify's samples of such rows lie: the same place as those of live requests.
+AuditScope EvalScope(const Runtime& runtime, const std::string& ingestion, KvCodec codec);
+
 class ItemRunner {
  public:
   ItemRunner(Runtime& runtime, ChunkLab& lab, const ItemRunnerOptions& options)
-      : runtime_(runtime), lab_(lab), repair_(runtime.engine(), runtime.chat_template().stop_ids()), options_(options) {}
+      : runtime_(runtime),
+        lab_(lab),
+        repair_(runtime.engine(), runtime.chat_template().stop_ids()),
+        certifier_(runtime.engine(), runtime.chat_template().stop_ids()),
+        options_(options) {}
 
   // Full prefill and its answer. Must come first for every question.
   Result<ItemResult> RunExact(const EvalPrompt& prompt, const std::vector<std::string>& golds);
@@ -35,10 +44,16 @@ class ItemRunner {
   Result<ItemResult> RunPolicy(const EvalPrompt& prompt, const std::string& ingestion,
                                KvCodec codec, const FusionPolicy& policy);
 
+  // Every rung of certify against full prefill, for its calibration.
+  Result<CalibrationSample> MeasureRungs(const EvalPrompt& prompt, const std::string& ingestion,
+                                         KvCodec codec);
+
   const std::string& full_answer() const { return full_text_; }
 
  private:
   struct Outcome;
+  Result<Assembly> Assemble(const EvalPrompt& prompt, const std::string& ingestion, KvCodec codec,
+                            const FusionPolicy& policy, double* load_ms);
   Result<Outcome> Run(const PromptPlan& plan, const EvalPrompt& prompt);
   Result<ItemResult> Compare(const PromptPlan& plan, const EvalPrompt& prompt,
                              const RepairReport& repair, double load_ms);
@@ -48,6 +63,7 @@ class ItemRunner {
   Runtime& runtime_;
   ChunkLab& lab_;
   Repair repair_;
+  Certifier certifier_;
   const ItemRunnerOptions options_;
 
   std::vector<std::string> golds_;

@@ -2,6 +2,7 @@
 
 #include "kernels/core/status.h"
 #include "service/eval/clean_text.h"
+#include "service/eval/report_calibration.h"
 #include "service/eval/report_findings.h"
 #include "service/eval/report_html_parts.h"
 #include "service/eval/report_plots.h"
@@ -66,7 +67,7 @@ std::string ReportToHtml(const EvalReport& report, const std::vector<RowSummary>
          EscapeHtml(report.model) + "</h1>\n<p class=\"soft\">" + EscapeHtml(Subtitle(report)) +
          "</p>\n<p class=\"lead\">" + EscapeHtml(SummarySentence(report, summaries)) +
          "</p>\n<h2>All rows</h2>\n" + HtmlTable(data) + "<h2>Plots</h2>\n<div class=\"plots\">\n" +
-         Plots(data) + "</div>\n" +
+         Plots(data) + "</div>\n" + HtmlCalibrations(report) +
          (worst.empty() ? "" : "<h2>Worst questions of each policy</h2>\n" + worst) +
          "<h2>How this was made</h2>\n" + HtmlHowMade(data) + "</main></body>\n</html>\n";
 }

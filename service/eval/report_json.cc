@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "service/eval/item_json.h"
+#include "service/eval/report_calibration.h"
 
 namespace kvasir {
 namespace {
@@ -82,6 +83,10 @@ json::object ReportObject(const EvalReport& report, const std::vector<RowSummary
   }
   object["rows"] = std::move(rows);
   object["questions"] = std::move(questions);
+  if (!report.calibrations.empty()) {
+    json::array& calibrations = object["calibrations"].emplace_array();
+    for (const auto& one : report.calibrations) calibrations.push_back(CalibrationToJson(one));
+  }
   return object;
 }
 
@@ -172,6 +177,20 @@ void ReadHead(ObjectReader* reader, EvalReport* report) {
   }
 }
 
+// Reports without calibration have none.
+Status ReadCalibrations(const json::value& value, EvalReport* report) {
+  if (!value.get_object().contains("calibrations")) return Status::Ok();
+  ObjectReader reader(value, "");
+  const json::array* calibrations = reader.Array("calibrations");
+  KVASIR_RETURN_IF_ERROR(reader.status());
+  for (size_t i = 0; i < calibrations->size(); ++i) {
+    const std::string where = "calibrations[" + std::to_string(i) + "]";
+    KVASIR_ASSIGN_OR_RETURN(report->calibrations.emplace_back(),
+                            CalibrationFromJson((*calibrations)[i], where));
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 std::string ReportToJson(const EvalReport& report, const std::vector<RowSummary>& summaries) {
@@ -198,6 +217,7 @@ Result<EvalReport> ReportFromJson(std::string_view text) {
     KVASIR_ASSIGN_OR_RETURN(EvalRow row, ReadRow((*rows)[i], "rows[" + std::to_string(i) + "]"));
     report.rows.push_back(std::move(row));
   }
+  KVASIR_RETURN_IF_ERROR(ReadCalibrations(value, &report));
   return report;
 }
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "kernels/core/status.h"
+#include "service/eval/report_calibration.h"
 #include "service/eval/report_findings.h"
 #include "service/eval/report_numbers.h"
 #include "service/text_table.h"
@@ -131,7 +132,7 @@ std::string FormatReport(const EvalReport& report, const std::vector<RowSummary>
   }
   return FormatTable(columns, rows, TableRules::kAsked) + "\n" +
          Wrapped(SummarySentence(report, summaries)) + "\n" + Wrapped(Legend(report)) +
-         Wrapped(Notes(report, summaries));
+         Wrapped(Notes(report, summaries)) + FormatCalibrations(report);
 }
 
 }  // namespace kvasir

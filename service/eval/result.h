@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "cache/certificate.h"
+
 namespace kvasir {
 
 // Policies of the rows that are always beside the others.
@@ -75,6 +77,15 @@ struct EvalQuestionText {
   std::vector<std::string> answers;  // gold; may be empty
 };
 
+// How certify is calibrated for one kind of rows, by all samples of the data folder.
+struct EvalCalibration {
+  std::string ingestion, codec;
+  double epsilon = 0, alpha = 0;
+  int64_t samples = 0;
+  std::optional<double> lambda;
+  std::vector<CalibrationPoint> curve;
+};
+
 struct EvalReport {
   std::string model, model_digest;
   std::string isa;  // of the kernels
@@ -87,6 +98,7 @@ struct EvalReport {
   std::vector<std::pair<std::string, std::string>> config;  // other settings, in order of print
   std::vector<EvalQuestionText> questions;
   std::vector<EvalRow> rows;
+  std::vector<EvalCalibration> calibrations;  // where asked for
 };
 
 }  // namespace kvasir

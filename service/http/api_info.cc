@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <boost/json.hpp>
+#include <cmath>
 #include <fstream>
 
 #include "service/http/api.h"
@@ -134,6 +135,28 @@ json::object StoreObject(ServiceContext& service) {
           {"collections", std::move(collections)}};
 }
 
+json::object PolicyAuditsObject(const PolicyAudits& audits) {
+  const auto samples = static_cast<double>(audits.samples);
+  const bool any = audits.samples > 0 && std::isfinite(audits.sum_kl);
+  return {{"samples", audits.samples},
+          {"mean_kl", any ? json::value(audits.sum_kl / samples) : json::value(nullptr)},
+          {"max_kl", any ? json::value(audits.max_kl) : json::value(nullptr)},
+          {"share_over_eps",
+           any ? json::value(static_cast<double>(audits.over) / samples) : json::value(nullptr)}};
+}
+
+json::object AuditsObject(const AuditStats& stats) {
+  json::object object = PolicyAuditsObject(stats.total);
+  object["share"] = stats.share;
+  object["waiting"] = stats.waiting;
+  object["dropped"] = stats.dropped;
+  object["failed"] = stats.failed;
+  json::object policies;
+  for (const auto& [policy, audits] : stats.policies) policies[policy] = PolicyAuditsObject(audits);
+  object["policies"] = std::move(policies);
+  return object;
+}
+
 HttpReply Health(bool ok, const char* status) {
   HttpReply reply = Json(json::object{{"status", status}});
   reply.status = ok ? 200 : 503;
@@ -165,6 +188,7 @@ std::string StatsBody(ServiceContext& service) {
                     {"cache", CacheObject(service.runtime.cache())},
                     {"loading", LoadingObject(service.runtime.cache())},
                     {"store", StoreObject(service)},
+                    {"audits", AuditsObject(service.rag.audits())},
                     {"chunks_hit", snapshot.chunks_hit},
                     {"top_chunks", std::move(top)}};
   return json::serialize(body);

@@ -1,6 +1,7 @@
 #include "service/http/generation_reply.h"
 
 #include <boost/json.hpp>
+#include <cmath>
 
 namespace kvasir {
 namespace {
@@ -78,28 +79,44 @@ json::array DocumentEntries(const ReplyContext& context) {
   return documents;
 }
 
+json::value OptionalNumber(const std::optional<double>& number) {
+  return number && std::isfinite(*number) ? json::value(*number) : json::value(nullptr);
+}
+
+json::object CertificateObject(const CertificateReport& certificate) {
+  json::array movement;
+  for (const double value : certificate.movement) movement.push_back(OptionalNumber(value));
+  return {{"rung", certificate.rung},
+          {"predicted_kl", OptionalNumber(certificate.predicted_kl)},
+          {"movement", std::move(movement)},
+          {"lambda", OptionalNumber(certificate.lambda)},
+          {"calibration_samples", certificate.samples}};
+}
+
 json::object CacheObject(const ReplyContext& context, const ReplyUsage& usage) {
   const CacheReport& cache = context.cache;
-  return {{"mode", cache.mode},
-          {"policy", cache.policy},
-          {"hits", cache.hits},
-          {"misses", cache.misses},
-          {"requested_tokens", cache.account.requested},
-          {"prefix_tokens", cache.account.prefix},
-          {"fused_tokens", cache.account.fused},
-          {"reused_tokens", cache.account.prefix + cache.account.fused},
-          {"recomputed_tokens", cache.account.recomputed},
-          {"computed_tokens", cache.account.computed},
-          {"charged_fraction", cache.account.ChargedFraction()},
-          {"lookup_ms", cache.lookup_ms},
-          {"load_ms", cache.load_ms},
-          {"repair_ms", cache.repair_ms},
-          {"looked_tokens", cache.account.looked},
-          {"queued_ms", usage.timing.queued_ms},
-          {"prefill_ms", usage.timing.prefill_ms},
-          {"decode_ms", usage.timing.decode_ms},
-          {"ttft_ms", usage.ttft_ms},
-          {"documents", DocumentEntries(context)}};
+  json::object object = {{"mode", cache.mode},
+                         {"policy", cache.policy},
+                         {"hits", cache.hits},
+                         {"misses", cache.misses},
+                         {"requested_tokens", cache.account.requested},
+                         {"prefix_tokens", cache.account.prefix},
+                         {"fused_tokens", cache.account.fused},
+                         {"reused_tokens", cache.account.prefix + cache.account.fused},
+                         {"recomputed_tokens", cache.account.recomputed},
+                         {"computed_tokens", cache.account.computed},
+                         {"charged_fraction", cache.account.ChargedFraction()},
+                         {"lookup_ms", cache.lookup_ms},
+                         {"load_ms", cache.load_ms},
+                         {"repair_ms", cache.repair_ms},
+                         {"looked_tokens", cache.account.looked},
+                         {"queued_ms", usage.timing.queued_ms},
+                         {"prefill_ms", usage.timing.prefill_ms},
+                         {"decode_ms", usage.timing.decode_ms},
+                         {"ttft_ms", usage.ttft_ms},
+                         {"documents", DocumentEntries(context)}};
+  if (cache.certificate) object["certificate"] = CertificateObject(*cache.certificate);
+  return object;
 }
 
 json::object Envelope(const ReplyContext& context, bool chunk) {
