@@ -1,5 +1,7 @@
 #include <toml++/toml.h>
 
+#include <cstdio>
+
 #include "service/config.h"
 
 namespace kvasir {
@@ -10,8 +12,13 @@ using Pairs = std::vector<std::pair<std::string, std::string>>;
 Result<std::string> ScalarText(const toml::node& node, const std::string& key) {
   if (auto text = node.value_exact<std::string>()) return *text;
   if (auto number = node.value_exact<int64_t>()) return std::to_string(*number);
+  if (auto number = node.value_exact<double>()) {
+    char number_text[40];
+    std::snprintf(number_text, sizeof number_text, "%.17g", *number);
+    return std::string(number_text);
+  }
   if (auto flag = node.value_exact<bool>()) return std::string(*flag ? "true" : "false");
-  return InvalidArgument(key + ": the value must be a string, an integer or a list of strings");
+  return InvalidArgument(key + ": the value must be a string, a number or a list of strings");
 }
 
 Result<std::string> NodeText(const toml::node& node, const std::string& key) {

@@ -91,6 +91,8 @@ TEST_F(ConfigTest, BadValuesNameKeyAndOrigin) {
       {"server.port", "80a"},     {"server.port", ""},
       {"engine.kv_dtype", "fp8"}, {"engine.isa", "sse"},
       {"cache.codec", "zstd"},    {"chunk.tokens", "3"},
+      {"audit.share", "1.5"},     {"audit.share", "-0.1"},
+      {"audit.share", "nan"},     {"audit.share", ""},
       {"engine.pool_mib", "0"},   {"engine.pool_mib", "99999999999999999999"}};
   for (const auto& [key, value] : bad) {
     ConfigSources sources = Sources();
@@ -100,6 +102,18 @@ TEST_F(ConfigTest, BadValuesNameKeyAndOrigin) {
     EXPECT_NE(loaded.status().message().find(key), std::string::npos);
     EXPECT_NE(loaded.status().message().find("command line"), std::string::npos);
   }
+}
+
+TEST_F(ConfigTest, SharesAreFractions) {
+  ConfigSources sources = Sources();
+  sources.file = Write("share.toml", "[audit]\nshare = 0.125\n");
+  auto loaded = LoadConfig(sources);
+  ASSERT_TRUE(loaded.ok()) << loaded.status().ToString();
+  EXPECT_EQ(loaded->config().audit_share, 0.125);
+  sources.flags = {{"audit.share", "1"}};
+  loaded = LoadConfig(sources);
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_EQ(loaded->config().audit_share, 1);
 }
 
 TEST_F(ConfigTest, BrokenTomlNamesFileAndLine) {
