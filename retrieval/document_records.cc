@@ -60,6 +60,14 @@ std::string VectorKey(std::string_view collection, ChunkId id) {
   return VectorPrefix(collection) + BigEndian(id);
 }
 
+std::string BehindPrefixOf(ChunkId primer) { return Joined(kBehindPrefix, BigEndian(primer)); }
+std::string BehindKey(ChunkId primer, ChunkId chunk) {
+  return BehindPrefixOf(primer) + BigEndian(chunk);
+}
+ChunkId PrimerOf(std::string_view behind_key) {
+  return behind_key.size() < 8 ? -1 : ChunkIdOf(behind_key.substr(0, behind_key.size() - 8));
+}
+
 ChunkId ChunkIdOf(std::string_view key) {
   if (key.size() < 8) return -1;
   uint64_t id = 0;
@@ -144,6 +152,7 @@ std::string EncodeChunk(const Chunk& c) {
   out.Text(c.title);
   out.Text(c.text);
   out.Array(std::span<const int32_t>(c.token_ids));
+  out.Int(c.primer);
   return out.Finish();
 }
 
@@ -157,6 +166,7 @@ Result<Chunk> DecodeChunk(std::string_view bytes, ChunkId id) {
   c.title = in.Text();
   c.text = in.Text();
   c.token_ids = in.Array<int32_t>();
+  if (in.version() >= 2) c.primer = in.Int();
   KVASIR_RETURN_IF_ERROR(in.Finish());
   KVASIR_RETURN_IF_ERROR(CheckIdentity(c.id == id, what));
   return c;

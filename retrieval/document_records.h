@@ -5,6 +5,7 @@
 //   "l/" collection 0x00 id            empty: the documents of a collection, ascending
 //   "v/" collection 0x00 chunk id      vector
 //   "n/chunk"                          lowest chunk id never given out
+//   "p/" primer id, chunk id           empty: the chunk's record names this primer (SetPrimers)
 // Thread safety: free functions without state.
 #pragma once
 
@@ -18,7 +19,7 @@
 namespace kvasir {
 
 inline constexpr std::string_view kCollectionPrefix = "c/", kChunkPrefix = "k/",
-                                  kCounterKey = "n/chunk";
+                                  kCounterKey = "n/chunk", kBehindPrefix = "p/";
 
 std::string CollectionKey(std::string_view name);
 std::string DocumentKey(std::string_view id);
@@ -26,6 +27,10 @@ std::string ChunkKeyOf(ChunkId id);
 std::string ListPrefix(std::string_view collection);
 std::string VectorPrefix(std::string_view collection);
 std::string VectorKey(std::string_view collection, ChunkId id);
+std::string BehindPrefixOf(ChunkId primer);
+std::string BehindKey(ChunkId primer, ChunkId chunk);
+// The primer of a "p/" key; -1 if the key is too short.
+ChunkId PrimerOf(std::string_view behind_key);
 // The chunk id at the end of a key; -1 if the key is too short.
 ChunkId ChunkIdOf(std::string_view key);
 

@@ -26,14 +26,6 @@ std::string RandomId() {
 
 Status NoSuchDocument(std::string_view id) { return NotFound("no document " + std::string(id)); }
 
-// Chunk records of a document, gone: keys of text and vector.
-void DeleteChunks(const Document& document, WriteOperations* out) {
-  for (const ChunkId id : document.chunks) {
-    out->deletes.push_back(ChunkKeyOf(id));
-    out->deletes.push_back(VectorKey(document.collection, id));
-  }
-}
-
 Result<ChunkId> HighestChunk(const OrderedStore& store) {
   ChunkId highest = 0;
   KVASIR_RETURN_IF_ERROR(store.Scan(kChunkPrefix, [&](std::string_view key, std::string_view) {
@@ -182,14 +174,25 @@ Result<bool> DocumentStore::IsUnchanged(std::string_view id,
   return document && !content_digest.empty() && document->content_digest == content_digest;
 }
 
+// A chunk's primer keeps its own list of what is behind it until those chunks have another one.
+void DocumentStore::DeleteChunks(const Document& document, WriteOperations* out) const {
+  for (const ChunkId id : document.chunks) {
+    const Result<Chunk> chunk = GetChunk(id);
+    if (chunk.ok() && chunk->primer != 0) out->deletes.push_back(BehindKey(chunk->primer, id));
+    out->deletes.push_back(ChunkKeyOf(id));
+    out->deletes.push_back(VectorKey(document.collection, id));
+  }
+}
+
 // The new version's records and the end of the old one's, as one write.
 WriteOperations DocumentStore::Switch(const NewDocument& source, const Document* before,
                                       Document* document) {
   WriteOperations write;
   for (size_t i = 0; i < source.chunks.size(); ++i) {
     const NewChunk& from = source.chunks[i];
-    const Chunk chunk{next_chunk_++, source.id, static_cast<int32_t>(i),
-                      from.title,    from.text, from.token_ids};
+    const ChunkId primer = from.behind_previous && i > 0 ? next_chunk_ - 1 : 0;
+    const Chunk chunk{next_chunk_++,  source.id, static_cast<int32_t>(i), from.title, from.text,
+                      from.token_ids, primer};
     document->chunks.push_back(chunk.id);
     document->tokens += static_cast<int64_t>(chunk.token_ids.size());
     write.puts.emplace_back(ChunkKeyOf(chunk.id), EncodeChunk(chunk));
@@ -299,6 +302,13 @@ Result<std::vector<Chunk>> DocumentStore::GetChunks(std::string_view document_id
   return chunks;
 }
 
+Result<std::vector<float>> DocumentStore::GetVector(std::string_view collection, ChunkId id) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                          store_.Get(VectorKey(collection, id)));
+  if (!bytes) return NotFound("no vector of chunk " + std::to_string(id));
+  return DecodeVector(*bytes, id);
+}
+
 Status DocumentStore::ForEachVector(
     std::string_view collection, const std::function<bool(ChunkId, std::span<const float>)>& visit,
     int64_t* corrupt) const {
@@ -309,6 +319,49 @@ Status DocumentStore::ForEachVector(
     if (corrupt) ++*corrupt;
     return true;
   });
+}
+
+// ---- primers ----------------------------------------------------------------------------------
+
+Status DocumentStore::SetPrimers(std::span<const PrimerChoice> choices) {
+  std::lock_guard lock(mutex_);
+  WriteOperations write;
+  for (const PrimerChoice& choice : choices) {
+    Result<Chunk> chunk = GetChunk(choice.chunk);
+    if (chunk.status().code() == StatusCode::kNotFound) continue;
+    if (!chunk.ok()) return chunk.status();
+    const bool there = choice.primer != 0 && GetChunk(choice.primer).ok();
+    const ChunkId primer = there ? choice.primer : 0;
+    if (chunk->primer == primer) continue;
+    if (chunk->primer != 0) write.deletes.push_back(BehindKey(chunk->primer, chunk->id));
+    if (primer != 0) write.puts.emplace_back(BehindKey(primer, chunk->id), "");
+    chunk->primer = primer;
+    write.puts.emplace_back(ChunkKeyOf(chunk->id), EncodeChunk(*chunk));
+  }
+  return write.puts.empty() ? Status::Ok() : store_.Write(write);
+}
+
+Result<std::vector<Chunk>> DocumentStore::ReadBehind(std::string_view prefix, bool gone) const {
+  std::vector<std::pair<ChunkId, ChunkId>> links;  // primer, chunk
+  KVASIR_RETURN_IF_ERROR(store_.Scan(prefix, [&](std::string_view key, std::string_view) {
+    links.emplace_back(PrimerOf(key), ChunkIdOf(key));
+    return true;
+  }));
+  std::vector<Chunk> chunks;
+  for (const auto& [primer, id] : links) {
+    if (gone && GetChunk(primer).status().code() != StatusCode::kNotFound) continue;
+    Result<Chunk> chunk = GetChunk(id);
+    if (chunk.ok() && chunk->primer == primer) chunks.push_back(std::move(chunk).value());
+  }
+  return chunks;
+}
+
+Result<std::vector<Chunk>> DocumentStore::ChunksBehind(ChunkId primer) const {
+  return ReadBehind(BehindPrefixOf(primer), /*gone=*/false);
+}
+
+Result<std::vector<Chunk>> DocumentStore::ChunksBehindNothing() const {
+  return ReadBehind(kBehindPrefix, /*gone=*/true);
 }
 
 Status DocumentStore::ForEachDocument(std::string_view collection,

@@ -66,6 +66,9 @@ struct Chunk {
   int32_t ordinal = 0;  // 0-based place in the document
   std::string title, text;
   std::vector<int32_t> token_ids;  // as it stands in a prompt
+  // The chunk behind which its KV is encoded: the one before it in the document, or a neighbour;
+  // 0 = none of its own. It may be gone.
+  ChunkId primer = 0;
 
   friend bool operator==(const Chunk&, const Chunk&) = default;
 };
@@ -73,7 +76,12 @@ struct Chunk {
 struct NewChunk {
   std::string title, text;
   std::vector<int32_t> token_ids;
-  std::vector<float> vector;  // [dimension]
+  std::vector<float> vector;     // [dimension]
+  bool behind_previous = false;  // its primer is the chunk before it, if there is one
+};
+
+struct PrimerChoice {
+  ChunkId chunk = 0, primer = 0;
 };
 
 struct NewDocument {
@@ -125,6 +133,17 @@ class DocumentStore {
 
   Result<Chunk> GetChunk(ChunkId id) const;  // kNotFound
   Result<std::vector<Chunk>> GetChunks(std::string_view document_id) const;
+  Result<std::vector<float>> GetVector(std::string_view collection, ChunkId id) const;  // kNotFound
+
+  // Puts chunks behind primers of any document (0 = none), in one write. A chunk that is gone is
+  // left out; a primer that is gone becomes none.
+  Status SetPrimers(std::span<const PrimerChoice> choices);
+  // The chunks that SetPrimers put behind this one, which may be gone. Those behind the chunk
+  // before them are not listed: they come and go with it.
+  Result<std::vector<Chunk>> ChunksBehind(ChunkId primer) const;
+  // All chunks that SetPrimers put behind one that is gone by now: what a crash between a deletion
+  // and the choice of other primers leaves.
+  Result<std::vector<Chunk>> ChunksBehindNothing() const;
   // All vectors of a collection, ascending by chunk id, until `visit` says false. Records that do
   // not decode are left out and counted in *corrupt unless null.
   Status ForEachVector(std::string_view collection,
@@ -142,6 +161,10 @@ class DocumentStore {
   Result<std::optional<Document>> Salvage(std::string_view id) const;
   Status Erase(const Document& document);
   WriteOperations Switch(const NewDocument& source, const Document* before, Document* document);
+  // Chunks named by "p/" keys; `gone`: only those whose primer is not there.
+  Result<std::vector<Chunk>> ReadBehind(std::string_view prefix, bool gone) const;
+  // Deletes the records of a document's chunks.
+  void DeleteChunks(const Document& document, WriteOperations* out) const;
 
   OrderedStore& store_;
   mutable std::mutex mutex_;  // of writers

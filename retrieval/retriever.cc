@@ -305,6 +305,26 @@ void Retriever::AppendHit(const VectorHit& candidate, const Shelf& shelf, NearDu
   hits->push_back(std::move(hit));
 }
 
+// Looks further only past copies of the text and past what was deleted meanwhile.
+Result<ChunkId> Retriever::Neighbour(std::string_view collection, ChunkId chunk) const {
+  KVASIR_ASSIGN_OR_RETURN(const std::shared_ptr<Shelf> shelf, Find(collection));
+  KVASIR_ASSIGN_OR_RETURN(const Chunk own, store_.GetChunk(chunk));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<float> vector, store_.GetVector(collection, chunk));
+  size_t looked_at = 0;
+  for (int32_t fetch = 4; looked_at < static_cast<size_t>(kMostCandidates); fetch *= 4) {
+    KVASIR_ASSIGN_OR_RETURN(const std::vector<VectorHit> hits, shelf->index->Search(vector, fetch));
+    for (; looked_at < hits.size(); ++looked_at) {
+      const ChunkId id = hits[looked_at].id;
+      SearchHit described;
+      if (id == chunk || !shelf->Describe(id, &described)) continue;
+      const Result<Chunk> other = store_.GetChunk(id);
+      if (other.ok() && other->text != own.text) return id;
+    }
+    if (hits.size() < static_cast<size_t>(fetch)) break;
+  }
+  return ChunkId{0};
+}
+
 Retriever::Stats Retriever::stats() const {
   std::shared_lock lock(mutex_);
   Stats stats;

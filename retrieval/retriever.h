@@ -79,6 +79,10 @@ class Retriever {
   // Best first; kNotFound: no such collection, kInvalidArgument: top_k, an empty query.
   Result<std::vector<SearchHit>> Search(const SearchRequest& request);
 
+  // The stored chunk nearest to one of a collection, by their vectors, among those of another text;
+  // 0 = there is none. kNotFound: no such chunk.
+  Result<ChunkId> Neighbour(std::string_view collection, ChunkId chunk) const;
+
   struct Stats {
     int64_t collections = 0, documents = 0, chunks = 0;
     size_t index_bytes = 0;

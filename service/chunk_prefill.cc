@@ -29,6 +29,12 @@ std::vector<SegmentPlan> SegmentsOf(const FrontKv& run) {
 
 }  // namespace
 
+ChunkToMake StoredChunk(const DocumentStore& documents, const CollectionContext& collection,
+                        const Chunk& chunk) {
+  const std::vector<int32_t> own = OwnPrimer(documents, chunk);
+  return {chunk.token_ids, collection.encoding.Context(collection.anchor, own), own.empty()};
+}
+
 // One prefill-only request and the place where its end is awaited.
 struct ChunkPrefill::Job {
   std::shared_ptr<KvCapture> capture = std::make_shared<KvCapture>();
@@ -166,6 +172,36 @@ Status ChunkPrefill::Make(const std::string& name_space, const FrontKv& anchor,
     if (done) done(finished, status);
   }
   return first_error;
+}
+
+Status ChunkPrefill::MakeStored(const CollectionContext& collection,
+                                const std::vector<Chunk>& chunks, bool require_disk,
+                                const std::function<void(const ChunkToMake&)>& done) {
+  std::vector<ChunkToMake> missing;
+  std::vector<ChunkId> ids;
+  for (const Chunk& chunk : chunks) {
+    ChunkToMake wanted = StoredChunk(runtime_.documents(), collection, chunk);
+    if (IsStored(collection, wanted)) continue;
+    missing.push_back(std::move(wanted));
+    ids.push_back(chunk.id);
+  }
+  if (missing.empty()) return Status::Ok();
+  KVASIR_ASSIGN_OR_RETURN(const FrontKv anchor, Anchor(collection.name, collection.anchor, true));
+  return Make(collection.name, anchor, missing, /*persist=*/true, require_disk,
+              [&](size_t index, const Status& status) {
+                if (!status.ok()) return;
+                if (done) done(missing[index]);
+                RemoveIfOutdated(KeyOf(collection, missing[index]), ids[index], missing[index]);
+              });
+}
+
+// A deletion looks for chunks behind what goes before it goes; what is computed in that moment is
+// found here.
+void ChunkPrefill::RemoveIfOutdated(const ChunkKey& key, ChunkId id, const ChunkToMake& made) {
+  if (made.keep_primer || id == 0) return;
+  const Result<Chunk> now = runtime_.documents().GetChunk(id);
+  if (now.ok() && OwnPrimer(runtime_.documents(), *now) == made.context.primer) return;
+  [[maybe_unused]] const Result<bool> removed = runtime_.cache().Remove(key);
 }
 
 }  // namespace kvasir

@@ -24,6 +24,10 @@ struct ChunkToMake {
   bool keep_primer = false;
 };
 
+// How the KV of a stored chunk is made.
+ChunkToMake StoredChunk(const DocumentStore& documents, const CollectionContext& collection,
+                        const Chunk& chunk);
+
 // A run of tokens that stands in front of chunks.
 struct FrontKv {
   std::vector<int32_t> ids;
@@ -44,6 +48,21 @@ class ChunkPrefill {
   Status Make(const std::string& name_space, const FrontKv& anchor,
               const std::vector<ChunkToMake>& chunks, bool persist, bool require_disk,
               const std::function<void(size_t index, const Status&)>& done);
+
+  // Computes and stores those of a collection's chunks whose KV is not stored; `done` is called
+  // with each that was. KV behind a primer that was replaced meanwhile is removed again.
+  Status MakeStored(const CollectionContext& collection, const std::vector<Chunk>& chunks,
+                    bool require_disk, const std::function<void(const ChunkToMake&)>& done);
+
+  // Removes KV just made if its chunk is gone or stands behind another primer by now.
+  void RemoveIfOutdated(const ChunkKey& key, ChunkId id, const ChunkToMake& made);
+
+  ChunkKey KeyOf(const CollectionContext& collection, const ChunkToMake& chunk) const {
+    return runtime_.KeyOf(collection.name, chunk.context, chunk.token_ids);
+  }
+  bool IsStored(const CollectionContext& collection, const ChunkToMake& chunk) const {
+    return runtime_.cache().Contains(KeyOf(collection, chunk), chunk.token_ids) != std::nullopt;
+  }
 
  private:
   struct Job;

@@ -41,9 +41,10 @@ Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_
   return primer;
 }
 
-ChunkContext Encoding::Context(const std::vector<int32_t>& anchor) const {
+ChunkContext Encoding::Context(const std::vector<int32_t>& anchor,
+                               const std::vector<int32_t>& own_primer) const {
   if (condition == IngestionCondition::kBare) return {};
-  return {anchor, primer};
+  return {anchor, own_primer.empty() ? primer : own_primer, codec};
 }
 
 Result<Encoding> EncodingOf(const Collection& collection) {
@@ -54,7 +55,43 @@ Result<Encoding> EncodingOf(const Collection& collection) {
                               "', which this program does not know: use the program that made it, "
                               "or delete the collection and ingest again");
   }
-  return Encoding{*condition, collection.primer};
+  Encoding encoding{*condition, collection.primer};
+  if (collection.codec.empty()) return encoding;
+  const Result<KvCodec> codec = ParseKvCodec(collection.codec);
+  if (!codec.ok()) {
+    return FailedPrecondition("collection '" + collection.name + "' stores KV as '" +
+                              collection.codec +
+                              "', which this program does not know: use the program that made it, "
+                              "or delete the collection and ingest again");
+  }
+  encoding.codec = *codec;
+  return encoding;
+}
+
+std::vector<int32_t> OwnPrimer(const DocumentStore& documents, const Chunk& chunk) {
+  if (chunk.primer == 0) return {};
+  Result<Chunk> primer = documents.GetChunk(chunk.primer);
+  return primer.ok() ? std::move(primer->token_ids) : std::vector<int32_t>();
+}
+
+Status CheckNeighbourAccess(const Encoding& encoding, const std::string& collection,
+                            size_t api_keys, bool salted) {
+  const bool many_keys = api_keys > 1;
+  if (encoding.condition != IngestionCondition::kPrimerNeighbour || (!many_keys && !salted)) {
+    return Status::Ok();
+  }
+  std::string message = "collection '" + collection;
+  message
+      .append("' has the ingestion condition 'neighbour', by which the KV of a chunk depends on ")
+      .append("the text of other documents, ");
+  if (many_keys) {
+    message.append("and server.api_keys holds ").append(std::to_string(api_keys));
+    message.append(" keys, whose owners may have different rights: keep one key");
+  } else {
+    message.append("and cache_salt asks to share nothing with others: leave cache_salt out");
+  }
+  message.append(", or make the collection anew with the condition own or fixed");
+  return FailedPrecondition(message);
 }
 
 }  // namespace kvasir

@@ -13,10 +13,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cache/chunk_key.h"
 #include "engine/tokenizer/chat_template.h"
 #include "kernels/core/status.h"
 #include "retrieval/document_store.h"
@@ -41,6 +43,8 @@ inline bool HasPrimer(IngestionCondition condition) {
 // The token ids before a chunk while it is encoded. Both empty: it begins at position 0.
 struct ChunkContext {
   std::vector<int32_t> anchor, primer;
+  // How its KV is stored behind them; none = as configured. At position 0 always in 16 bits.
+  std::optional<KvCodec> codec = std::nullopt;
 
   bool empty() const { return anchor.empty() && primer.empty(); }
   friend bool operator==(const ChunkContext&, const ChunkContext&) = default;
@@ -57,12 +61,31 @@ Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_
 struct Encoding {
   IngestionCondition condition = IngestionCondition::kAnchor;
   std::vector<int32_t> primer;  // the fixed one; empty without a primer
+  std::optional<KvCodec> codec = std::nullopt;  // of stored KV; none = as configured
 
-  // Of a chunk that has no primer of its own.
-  ChunkContext Context(const std::vector<int32_t>& anchor) const;
+  // Of a chunk; `own_primer` stands in the place of the fixed one if it is not empty.
+  ChunkContext Context(const std::vector<int32_t>& anchor,
+                       const std::vector<int32_t>& own_primer = {}) const;
 };
 
-// kFailedPrecondition: a condition that this program does not know.
+// kFailedPrecondition: a condition or a codec that this program does not know.
 Result<Encoding> EncodingOf(const Collection& collection);
+
+// The primer that a stored chunk has for itself (own, neighbour). Empty: it has none, or that
+// chunk is gone or unreadable; then the fixed primer stands in.
+std::vector<int32_t> OwnPrimer(const DocumentStore& documents, const Chunk& chunk);
+
+// A collection as its chunks' KV sees it.
+struct CollectionContext {
+  std::string name;  // also the namespace of its KV
+  std::vector<int32_t> anchor;
+  Encoding encoding;
+};
+
+// By `neighbour` a chunk's KV depends on the text of other documents, so all who may read one chunk
+// must be allowed to read all. kFailedPrecondition where that is not plain: several API keys, or a
+// cache_salt.
+Status CheckNeighbourAccess(const Encoding& encoding, const std::string& collection,
+                            size_t api_keys, bool salted);
 
 }  // namespace kvasir

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <set>
+#include <utility>
 
 #include "retrieval/chunker.h"
 #include "retrieval/content_digest.h"
@@ -83,6 +85,8 @@ Result<Collection> IngestPipeline::OpenCollection(const std::string& name,
     KVASIR_ASSIGN_OR_RETURN(encoding, EncodingOf(*known));
   }
   KVASIR_RETURN_IF_ERROR(Apply(runtime_, choice, &encoding));
+  KVASIR_RETURN_IF_ERROR(CheckNeighbourAccess(
+      encoding, name, runtime_.config().server_api_keys.size(), /*salted=*/false));
   Collection wanted;
   wanted.name = name;
   wanted.model_digest = runtime_.model().digest;
@@ -93,22 +97,17 @@ Result<Collection> IngestPipeline::OpenCollection(const std::string& name,
   return retriever->EnsureCollection(wanted);
 }
 
-Result<IngestPipeline::Place> IngestPipeline::PlaceOf(const Collection& collection) const {
-  Place place;
-  place.collection = collection.name;
-  KVASIR_ASSIGN_OR_RETURN(place.anchor, AnchorOf(collection.system_text));
-  KVASIR_ASSIGN_OR_RETURN(place.encoding, EncodingOf(collection));
-  return place;
+Result<CollectionContext> IngestPipeline::ContextOf(const Collection& collection) const {
+  CollectionContext context;
+  context.name = collection.name;
+  KVASIR_ASSIGN_OR_RETURN(context.anchor, AnchorOf(collection.system_text));
+  KVASIR_ASSIGN_OR_RETURN(context.encoding, EncodingOf(collection));
+  return context;
 }
 
-ChunkToMake IngestPipeline::ToMake(const Place& place,
-                                   const std::vector<int32_t>& token_ids) const {
-  return {token_ids, place.encoding.Context(place.anchor), /*keep_primer=*/true};
-}
-
-bool IngestPipeline::HasKv(const Place& place, const ChunkToMake& chunk) const {
-  const ChunkKey key = runtime_.KeyOf(place.collection, chunk.context, chunk.token_ids);
-  return runtime_.cache().Contains(key, chunk.token_ids) != std::nullopt;
+Result<CollectionContext> IngestPipeline::OpenContext(const std::string& name) {
+  KVASIR_ASSIGN_OR_RETURN(const Collection collection, OpenCollection(name));
+  return ContextOf(collection);
 }
 
 Result<std::vector<NewChunk>> IngestPipeline::ChunksOf(const std::string& name,
@@ -137,49 +136,47 @@ Result<std::vector<NewChunk>> IngestPipeline::ChunksOf(const std::string& name,
   return chunks;
 }
 
-Status IngestPipeline::PutDocument(const Place& place, const IngestInput& input,
+Status IngestPipeline::PutDocument(const CollectionContext& collection, const IngestInput& input,
                                    const std::string& digest, IngestOutcome* outcome) {
   NewDocument document;
   document.id = outcome->id;
-  document.collection = place.collection;
+  document.collection = collection.name;
   document.source = input.source;
   document.content_digest = digest;
   document.metadata = input.metadata;
   KVASIR_ASSIGN_OR_RETURN(document.chunks, ChunksOf(NameOf(input), input, &document.title));
-  std::vector<Chunk> before;
-  if (!document.id.empty()) {
-    if (auto chunks = runtime_.documents().GetChunks(document.id); chunks.ok()) before = *chunks;
+  std::set<std::vector<int32_t>> texts;
+  for (NewChunk& chunk : document.chunks) {
+    chunk.behind_previous = collection.encoding.condition == IngestionCondition::kPrimerOwn;
+    texts.insert(chunk.token_ids);
   }
   KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
+  KvUpkeep::Parting parting;
+  if (!document.id.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(parting, upkeep_.Begin(collection, document.id, texts));
+  }
   KVASIR_ASSIGN_OR_RETURN(const PutOutcome put, retriever->Put(std::move(document)));
   outcome->id = put.id;
   outcome->version = put.version;
-  if (!put.unchanged) RemoveKv(place, before);
+  if (!put.unchanged) upkeep_.End(collection, parting, put.id);
   return Status::Ok();
 }
 
-Status IngestPipeline::PrefillMissing(const Place& place, IngestOutcome* outcome,
+Status IngestPipeline::PrefillMissing(const CollectionContext& collection, IngestOutcome* outcome,
                                       const std::function<void(const IngestOutcome&)>& chunk_done) {
+  KVASIR_RETURN_IF_ERROR(upkeep_.ChooseNeighbours(collection, outcome->id));
   KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks,
                           runtime_.documents().GetChunks(outcome->id));
-  std::vector<ChunkToMake> missing;
   for (const Chunk& chunk : chunks) {
     outcome->tokens += static_cast<int64_t>(chunk.token_ids.size());
     ++outcome->chunks;
-    ChunkToMake wanted = ToMake(place, chunk.token_ids);
-    if (!HasKv(place, wanted)) missing.push_back(std::move(wanted));
   }
-  if (missing.empty()) return Status::Ok();
-  KVASIR_ASSIGN_OR_RETURN(const FrontKv anchor,
-                          prefill_.Anchor(place.collection, place.anchor, true));
-  return prefill_.Make(place.collection, anchor, missing, /*persist=*/true, /*require_disk=*/true,
-                       [&](size_t index, const Status& status) {
-                         if (!status.ok()) return;
-                         ++outcome->chunks_computed;
-                         outcome->tokens_computed +=
-                             static_cast<int64_t>(missing[index].token_ids.size());
-                         if (chunk_done) chunk_done(*outcome);
-                       });
+  return prefill_.MakeStored(
+      collection, chunks, /*require_disk=*/true, [&](const ChunkToMake& made) {
+        ++outcome->chunks_computed;
+        outcome->tokens_computed += static_cast<int64_t>(made.token_ids.size());
+        if (chunk_done) chunk_done(*outcome);
+      });
 }
 
 Result<IngestOutcome> IngestPipeline::Identify(const std::string& collection,
@@ -205,35 +202,81 @@ Result<IngestOutcome> IngestPipeline::Identify(const std::string& collection,
   return outcome;
 }
 
-Result<IngestOutcome> IngestPipeline::IngestOne(
-    const std::string& collection, const IngestInput& input,
-    const std::function<void(const IngestOutcome&)>& chunk_done) {
-  KVASIR_ASSIGN_OR_RETURN(const Collection stored, OpenCollection(collection));
-  KVASIR_ASSIGN_OR_RETURN(const Place place, PlaceOf(stored));
+Result<IngestOutcome> IngestPipeline::StoreText(const CollectionContext& collection,
+                                                const IngestInput& input) {
+  KVASIR_RETURN_IF_ERROR(CheckNeighbourAccess(collection.encoding, collection.name,
+                                              runtime_.config().server_api_keys.size(),
+                                              !input.cache_salt.empty()));
   std::string digest;
-  KVASIR_ASSIGN_OR_RETURN(IngestOutcome outcome, Identify(collection, input, &digest));
+  KVASIR_ASSIGN_OR_RETURN(IngestOutcome outcome, Identify(collection.name, input, &digest));
   if (!outcome.unchanged) {
-    KVASIR_RETURN_IF_ERROR(PutDocument(place, input, digest, &outcome));
+    KVASIR_RETURN_IF_ERROR(PutDocument(collection, input, digest, &outcome));
   }
-  KVASIR_RETURN_IF_ERROR(PrefillMissing(place, &outcome, chunk_done));
   return outcome;
 }
 
-Result<int64_t> IngestPipeline::TokensToCompute(const Place& place, const std::string& path) const {
+Result<IngestOutcome> IngestPipeline::IngestOne(
+    const std::string& collection, const IngestInput& input,
+    const std::function<void(const IngestOutcome&)>& chunk_done) {
+  KVASIR_ASSIGN_OR_RETURN(const CollectionContext context, OpenContext(collection));
+  KVASIR_ASSIGN_OR_RETURN(IngestOutcome outcome, StoreText(context, input));
+  KVASIR_RETURN_IF_ERROR(PrefillMissing(context, &outcome, chunk_done));
+  return outcome;
+}
+
+Result<IngestOutcome> IngestPipeline::IngestFile(
+    const std::string& collection, const std::string& path,
+    const std::function<void(const IngestOutcome&)>& chunk_done) {
+  KVASIR_ASSIGN_OR_RETURN(const IngestInput input, ReadInput(path));
+  return IngestOne(collection, input, chunk_done);
+}
+
+Result<IngestOutcome> IngestPipeline::Encode(
+    const CollectionContext& collection, Result<IngestOutcome> stored,
+    const std::function<void(const IngestOutcome&)>& chunk_done) {
+  if (!stored.ok()) return stored;
+  KVASIR_RETURN_IF_ERROR(PrefillMissing(collection, &*stored, chunk_done));
+  return stored;
+}
+
+std::vector<Result<IngestOutcome>> IngestPipeline::StoreTexts(const CollectionContext& collection,
+                                                              const std::vector<std::string>& paths,
+                                                              bool strict) {
+  std::vector<Result<IngestOutcome>> stored;
+  for (const std::string& path : paths) {
+    const Result<IngestInput> input = ReadInput(path);
+    stored.push_back(input.ok() ? StoreText(collection, *input)
+                                : Result<IngestOutcome>(input.status()));
+    if (strict && !stored.back().ok()) break;
+  }
+  upkeep_.Heal(collection);
+  return stored;
+}
+
+Result<int64_t> IngestPipeline::TokensToCompute(const CollectionContext& collection,
+                                                const std::string& path) const {
   KVASIR_ASSIGN_OR_RETURN(const IngestInput input, ReadInput(path));
   std::string digest, title;
-  KVASIR_ASSIGN_OR_RETURN(const IngestOutcome known, Identify(place.collection, input, &digest));
-  std::vector<std::vector<int32_t>> chunks;
+  KVASIR_ASSIGN_OR_RETURN(const IngestOutcome known, Identify(collection.name, input, &digest));
+  std::vector<ChunkToMake> chunks;
   if (known.unchanged) {
-    KVASIR_ASSIGN_OR_RETURN(std::vector<Chunk> stored, runtime_.documents().GetChunks(known.id));
-    for (Chunk& chunk : stored) chunks.push_back(std::move(chunk.token_ids));
+    KVASIR_ASSIGN_OR_RETURN(const auto stored, runtime_.documents().GetChunks(known.id));
+    for (const Chunk& chunk : stored) {
+      chunks.push_back(StoredChunk(runtime_.documents(), collection, chunk));
+    }
   } else {
-    KVASIR_ASSIGN_OR_RETURN(std::vector<NewChunk> made, ChunksOf(path, input, &title));
-    for (NewChunk& chunk : made) chunks.push_back(std::move(chunk.token_ids));
+    KVASIR_ASSIGN_OR_RETURN(const std::vector<NewChunk> made, ChunksOf(path, input, &title));
+    std::vector<int32_t> before;  // in the document
+    for (const NewChunk& chunk : made) {
+      chunks.push_back(
+          {chunk.token_ids, collection.encoding.Context(collection.anchor, before), false});
+      if (collection.encoding.condition == IngestionCondition::kPrimerOwn) before = chunk.token_ids;
+    }
   }
   int64_t tokens = 0;
-  for (const std::vector<int32_t>& ids : chunks) {
-    if (!HasKv(place, ToMake(place, ids))) tokens += static_cast<int64_t>(ids.size());
+  for (const ChunkToMake& chunk : chunks) {
+    if (!prefill_.IsStored(collection, chunk))
+      tokens += static_cast<int64_t>(chunk.token_ids.size());
   }
   return tokens;
 }
@@ -242,16 +285,15 @@ std::vector<int64_t> IngestPipeline::CountFiles(const std::string& collection,
                                                 const std::vector<std::string>& paths,
                                                 const ProgressSink& progress) {
   std::vector<int64_t> counts(paths.size(), 0);
-  const auto stored = OpenCollection(collection);
-  const auto place = stored.ok() ? PlaceOf(*stored) : Result<Place>(stored.status());
-  if (!place.ok()) return counts;  // the first document says why
+  const Result<CollectionContext> context = OpenContext(collection);
+  if (!context.ok()) return counts;  // the first document says why
   IngestProgress state;
   state.counting = true;
   state.documents_total = paths.size();
   for (size_t i = 0; i < paths.size(); ++i) {
     state.current = paths[i];
     if (progress) progress(state);
-    const Result<int64_t> tokens = TokensToCompute(*place, paths[i]);
+    const Result<int64_t> tokens = TokensToCompute(*context, paths[i]);
     counts[i] = tokens.ok() ? *tokens : 0;
     ++state.documents_done;
   }
@@ -267,6 +309,11 @@ IngestReport IngestPipeline::IngestFiles(const std::string& collection,
   state.documents_total = paths.size();
   const std::vector<int64_t> counts = CountFiles(collection, paths, progress);
   for (const int64_t count : counts) state.tokens_to_compute += count;
+  const Result<CollectionContext> context = OpenContext(collection);
+  std::vector<Result<IngestOutcome>> stored;
+  if (context.ok() && context->encoding.condition == IngestionCondition::kPrimerNeighbour) {
+    stored = StoreTexts(*context, paths, strict);
+  }
   const auto begin_storing = Clock::now();
   auto tell = [&](const IngestOutcome& outcome) {
     state.seconds = SecondsSince(begin_storing);
@@ -277,9 +324,9 @@ IngestReport IngestPipeline::IngestFiles(const std::string& collection,
   for (size_t i = 0; i < paths.size(); ++i) {
     state.current = paths[i];
     tell({});
-    const Result<IngestInput> input = ReadInput(paths[i]);
-    const Result<IngestOutcome> outcome =
-        input.ok() ? IngestOne(collection, *input, tell) : Result<IngestOutcome>(input.status());
+    const Result<IngestOutcome> outcome = i < stored.size()
+                                              ? Encode(*context, std::move(stored[i]), tell)
+                                              : IngestFile(collection, paths[i], tell);
     ++state.documents_done;
     // What was counted and not computed is no work left: a failure, or a chunk that is here twice.
     state.tokens_to_compute += (outcome.ok() ? outcome->tokens_computed : 0) - counts[i];
@@ -334,25 +381,15 @@ DryRunReport IngestPipeline::DryRun(const std::vector<std::string>& paths) {
   return report;
 }
 
-void IngestPipeline::RemoveKv(const Place& place, const std::vector<Chunk>& chunks) {
-  for (const Chunk& chunk : chunks) {
-    const ChunkToMake made = ToMake(place, chunk.token_ids);
-    const ChunkKey key = runtime_.KeyOf(place.collection, made.context, made.token_ids);
-    // A failed removal leaves unreachable bytes, never a wrong answer: keys name the text itself.
-    const Result<bool> removed = runtime_.cache().Remove(key);
-    if (removed.ok()) runtime_.statistics().Forget(key);
-  }
-}
-
 Status IngestPipeline::Delete(const std::string& id) {
   KVASIR_ASSIGN_OR_RETURN(const Document document, runtime_.documents().Get(id));
   KVASIR_ASSIGN_OR_RETURN(const Collection collection,
                           runtime_.documents().GetCollection(document.collection));
-  KVASIR_ASSIGN_OR_RETURN(const Place place, PlaceOf(collection));
-  KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks, runtime_.documents().GetChunks(id));
+  KVASIR_ASSIGN_OR_RETURN(const CollectionContext context, ContextOf(collection));
   KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
+  KVASIR_ASSIGN_OR_RETURN(const KvUpkeep::Parting parting, upkeep_.Begin(context, id, {}));
   KVASIR_RETURN_IF_ERROR(retriever->Delete(id).status());
-  RemoveKv(place, chunks);
+  upkeep_.End(context, parting, id);
   return Status::Ok();
 }
 

@@ -15,6 +15,7 @@
 
 #include "retrieval/reader.h"
 #include "service/chunk_prefill.h"
+#include "service/kv_upkeep.h"
 #include "service/runtime.h"
 
 namespace kvasir {
@@ -26,6 +27,8 @@ struct IngestInput {
   std::string bytes;
   DocumentFormat format = DocumentFormat::kAuto;
   Metadata metadata;
+  // Documents are stored without one; a collection that depends on others' texts refuses it.
+  std::string cache_salt;
 };
 
 struct IngestOutcome {
@@ -81,7 +84,8 @@ struct CollectionChoice {
 
 class IngestPipeline {
  public:
-  explicit IngestPipeline(Runtime& runtime) : runtime_(runtime), prefill_(runtime) {}
+  explicit IngestPipeline(Runtime& runtime)
+      : runtime_(runtime), prefill_(runtime), upkeep_(runtime) {}
 
   Result<IngestOutcome> IngestOne(
       const std::string& collection, const IngestInput& input,
@@ -104,34 +108,38 @@ class IngestPipeline {
   Result<std::vector<int32_t>> AnchorOf(const std::string& system_text) const;
 
  private:
-  // A collection as its chunks' KV sees it.
-  struct Place {
-    std::string collection;
-    std::vector<int32_t> anchor;
-    Encoding encoding;
-  };
-  Result<Place> PlaceOf(const Collection& collection) const;
-  ChunkToMake ToMake(const Place& place, const std::vector<int32_t>& token_ids) const;
-  bool HasKv(const Place& place, const ChunkToMake& chunk) const;
+  Result<CollectionContext> ContextOf(const Collection& collection) const;
+  Result<CollectionContext> OpenContext(const std::string& collection);
   // Id, version and whether the very same document is stored in this collection; its digest.
   Result<IngestOutcome> Identify(const std::string& collection, const IngestInput& input,
                                  std::string* digest) const;
   // Tokens whose KV ingesting a file would compute.
-  Result<int64_t> TokensToCompute(const Place& place, const std::string& path) const;
+  Result<int64_t> TokensToCompute(const CollectionContext& collection,
+                                  const std::string& path) const;
   // The same for each of the files, 0 for one that cannot be read or taken.
   std::vector<int64_t> CountFiles(const std::string& collection,
                                   const std::vector<std::string>& paths,
                                   const ProgressSink& progress);
   Result<std::vector<NewChunk>> ChunksOf(const std::string& name, const IngestInput& input,
                                          std::string* title) const;
-  Status PutDocument(const Place& place, const IngestInput& input, const std::string& digest,
-                     IngestOutcome* outcome);
-  Status PrefillMissing(const Place& place, IngestOutcome* outcome,
+  // The document in the store, without KV of what is new in it.
+  Result<IngestOutcome> StoreText(const CollectionContext& collection, const IngestInput& input);
+  Status PutDocument(const CollectionContext& collection, const IngestInput& input,
+                     const std::string& digest, IngestOutcome* outcome);
+  // Texts of files, each stored before the first is encoded: neighbours are found among all.
+  std::vector<Result<IngestOutcome>> StoreTexts(const CollectionContext& collection,
+                                                const std::vector<std::string>& paths, bool strict);
+  Status PrefillMissing(const CollectionContext& collection, IngestOutcome* outcome,
                         const std::function<void(const IngestOutcome&)>& chunk_done);
-  void RemoveKv(const Place& place, const std::vector<Chunk>& chunks);
+  // What was stored, with the KV that it lacks.
+  Result<IngestOutcome> Encode(const CollectionContext& collection, Result<IngestOutcome> stored,
+                               const std::function<void(const IngestOutcome&)>& chunk_done);
+  Result<IngestOutcome> IngestFile(const std::string& collection, const std::string& path,
+                                   const std::function<void(const IngestOutcome&)>& chunk_done);
 
   Runtime& runtime_;
   ChunkPrefill prefill_;
+  KvUpkeep upkeep_;
 };
 
 // The files below the given paths, folders walked, sorted within each; hidden files left out.

@@ -77,15 +77,24 @@ Status RagPipeline::AddNamed(const DocumentInput& document, Draft* draft) {
   KVASIR_ASSIGN_OR_RETURN(const Collection collection,
                           runtime_.documents().GetCollection(stored.collection));
   KVASIR_ASSIGN_OR_RETURN(piece.encoding, EncodingOf(collection));
+  KVASIR_RETURN_IF_ERROR(CheckAccess(piece.encoding, collection.name, draft->salt));
   KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> chunks,
                           runtime_.documents().GetChunks(document.id));
   for (const Chunk& chunk : chunks) {
     piece.token_ids = chunk.token_ids;
+    piece.own_primer = OwnPrimer(runtime_.documents(), chunk);
+    piece.chunk = chunk.id;
     piece.name_space = SaltedNamespace(stored.collection, draft->salt);
     piece.report = {stored.id, chunk.title, stored.source, "", 0, 0};
     draft->pieces.push_back(piece);
   }
   return Status::Ok();
+}
+
+Status RagPipeline::CheckAccess(const Encoding& encoding, const std::string& collection,
+                                const std::string& salt) const {
+  return CheckNeighbourAccess(encoding, collection, runtime_.config().server_api_keys.size(),
+                              !salt.empty());
 }
 
 Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
@@ -100,6 +109,8 @@ Status RagPipeline::AddRetrieved(const RagRequest& request, Draft* draft) {
     Piece piece;
     piece.token_ids = hit.chunk.token_ids;
     piece.encoding = draft->encoding;
+    piece.own_primer = OwnPrimer(runtime_.documents(), hit.chunk);
+    piece.chunk = hit.chunk.id;
     piece.name_space = draft->name_space;
     piece.report = {hit.chunk.document_id, hit.chunk.title, hit.source, "", 0, hit.score};
     draft->pieces.push_back(std::move(piece));
@@ -122,6 +133,7 @@ Status RagPipeline::CollectPieces(const RagRequest& request, Draft* draft) {
     }
     draft->system_text = collection.system_text;
     KVASIR_ASSIGN_OR_RETURN(draft->encoding, EncodingOf(collection));
+    KVASIR_RETURN_IF_ERROR(CheckAccess(draft->encoding, collection.name, draft->salt));
   }
   for (const DocumentInput& document : request.documents) {
     KVASIR_RETURN_IF_ERROR(AddNamed(document, draft));
@@ -178,7 +190,8 @@ void RagPipeline::ComputeMissing(const RagRequest& request, Draft* draft,
     std::vector<ChunkToMake> chunks;
     for (const size_t index : indices) {
       const Piece& piece = draft->pieces[index];
-      chunks.push_back({piece.token_ids, piece.encoding.Context(draft->anchor_ids), true});
+      chunks.push_back({piece.token_ids, piece.Context(draft->anchor_ids),
+                        /*keep_primer=*/piece.own_primer.empty()});
     }
     // Whatever goes wrong with a chunk, it can still be computed inside the prompt.
     [[maybe_unused]] const Status made = prefill_.Make(
@@ -187,6 +200,8 @@ void RagPipeline::ComputeMissing(const RagRequest& request, Draft* draft,
           if (!status.ok()) return;
           draft->lookups[indices[i]].blocks =
               runtime_.cache().Lookup(draft->keys[indices[i]], chunks[i].token_ids).blocks;
+          prefill_.RemoveIfOutdated(draft->keys[indices[i]], draft->pieces[indices[i]].chunk,
+                                    chunks[i]);
         });
   }
   for (const size_t index : missing) {
@@ -202,8 +217,8 @@ Status RagPipeline::LoadKv(const RagRequest& request, Draft* draft) {
   runtime_.SamplePrefill();
   std::vector<ChunkRequest> requests;
   for (const Piece& piece : draft->pieces) {
-    draft->keys.push_back(runtime_.KeyOf(
-        piece.name_space, piece.encoding.Context(draft->anchor_ids), piece.token_ids));
+    draft->keys.push_back(
+        runtime_.KeyOf(piece.name_space, piece.Context(draft->anchor_ids), piece.token_ids));
     requests.push_back({draft->keys.back(), piece.token_ids, may_compute});
   }
   draft->lookups = runtime_.cache().LookupMany(requests);

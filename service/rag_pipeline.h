@@ -58,13 +58,21 @@ class RagPipeline {
   struct Piece {
     std::vector<int32_t> token_ids;
     Encoding encoding;
+    std::vector<int32_t> own_primer;  // empty: that of the encoding, if it has one
+    ChunkId chunk = 0;                // 0: not stored
     std::string name_space;
     DocumentReport report;
+
+    ChunkContext Context(const std::vector<int32_t>& anchor) const {
+      return encoding.Context(anchor, own_primer);
+    }
   };
   struct Draft;
 
   Status CollectPieces(const RagRequest& request, Draft* draft);
   Status AddNamed(const DocumentInput& document, Draft* draft);
+  Status CheckAccess(const Encoding& encoding, const std::string& collection,
+                     const std::string& salt) const;
   Status AddRetrieved(const RagRequest& request, Draft* draft);
   Status Render(const RagRequest& request, Draft* draft);
   Status LoadKv(const RagRequest& request, Draft* draft);

@@ -165,6 +165,20 @@ TEST_F(DocumentStoreTest, ACollectionKeepsConditionAndPrimer) {
   EXPECT_NE(message(other).find("another primer"), std::string::npos);
 }
 
+TEST_F(DocumentStoreTest, ACollectionKeepsItsCodec) {
+  Collection made = Named("packed");
+  made.codec = "int4";
+  ASSERT_TRUE(documents_->EnsureCollection(made).ok());
+  Reopen();
+  EXPECT_EQ(documents_->GetCollection("packed")->codec, "int4");
+  EXPECT_EQ(documents_->GetCollection("kb")->codec, "");
+  Collection other = made;
+  other.codec = "int8";
+  EXPECT_NE(documents_->EnsureCollection(other).status().message().find(
+                "another KV codec ('int4', not 'int8')"),
+            std::string::npos);
+}
+
 // What version 1 of the program wrote, byte by byte.
 TEST_F(DocumentStoreTest, ACollectionOfVersion1HasTheAnchor) {
   RecordWriter now(RecordKind::kCollection);
@@ -175,7 +189,7 @@ TEST_F(DocumentStoreTest, ACollectionOfVersion1HasTheAnchor) {
   now.Text("You are helpful.");
   now.Int(1700000000000);
   std::string record = now.Finish();
-  record[1] = 1;
+  record[1] = 1;  // version 2 ended with condition and primer, 3 ends with the codec
   record.resize(record.size() - sizeof(uint64_t));
   const uint64_t checksum = RecordChecksum(record);
   record.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
@@ -184,6 +198,7 @@ TEST_F(DocumentStoreTest, ACollectionOfVersion1HasTheAnchor) {
   ASSERT_TRUE(found.ok()) << found.status().ToString();
   EXPECT_EQ(found->ingestion, "anchor");
   EXPECT_TRUE(found->primer.empty());
+  EXPECT_EQ(found->codec, "");
   EXPECT_EQ(found->system_text, "You are helpful.");
   EXPECT_TRUE(documents_->EnsureCollection(Named("old")).ok());
 }
@@ -286,6 +301,78 @@ TEST_F(DocumentStoreTest, LostCounterIsWorkedOutAgain) {
   store_.map.erase("n/chunk");
   Reopen();
   EXPECT_GT(Put(Doc("b", {"z"})).added[0], put.added[1]);
+}
+
+TEST_F(DocumentStoreTest, OwnPrimersAreTheChunksBefore) {
+  NewDocument document = Doc("a", {"x", "y", "z"});
+  for (NewChunk& chunk : document.chunks) chunk.behind_previous = true;
+  const PutOutcome put = Put(document);
+  Reopen();
+  const auto chunks = documents_->GetChunks("a");
+  ASSERT_TRUE(chunks.ok());
+  EXPECT_EQ((*chunks)[0].primer, 0);
+  EXPECT_EQ((*chunks)[1].primer, put.added[0]);
+  EXPECT_EQ((*chunks)[2].primer, put.added[1]);
+  EXPECT_TRUE(documents_->ChunksBehind(put.added[0])->empty()) << "they go together";
+}
+
+TEST_F(DocumentStoreTest, ChunksBehindOthersAreFound) {
+  const size_t before = store_.map.size();
+  const ChunkId x = Put(Doc("a", {"x"})).added[0], y = Put(Doc("b", {"y"})).added[0];
+  const ChunkId z = Put(Doc("c", {"z"})).added[0];
+  const auto behind = [&](ChunkId primer) {
+    const auto chunks = documents_->ChunksBehind(primer);
+    std::vector<ChunkId> ids;
+    for (const Chunk& chunk : *chunks) ids.push_back(chunk.id);
+    return ids;
+  };
+  using Ids = std::vector<ChunkId>;
+  ASSERT_TRUE(documents_->SetPrimers(std::vector<PrimerChoice>{{y, x}, {z, x}, {999, x}}).ok());
+  Reopen();
+  EXPECT_EQ(behind(x), (Ids{y, z}));
+  EXPECT_EQ(documents_->GetChunk(y)->primer, x);
+  EXPECT_EQ(documents_->GetChunk(y)->text, "y") << "all else is as it was";
+  ASSERT_TRUE(documents_->SetPrimers(std::vector<PrimerChoice>{{z, y}}).ok());
+  EXPECT_EQ(behind(x), Ids{y});
+  EXPECT_EQ(behind(y), Ids{z});
+  ASSERT_TRUE(documents_->SetPrimers(std::vector<PrimerChoice>{{z, 999}}).ok());
+  EXPECT_EQ(documents_->GetChunk(z)->primer, 0) << "that primer is not there";
+  EXPECT_TRUE(behind(y).empty());
+
+  EXPECT_TRUE(documents_->ChunksBehindNothing()->empty());
+  ASSERT_TRUE(documents_->Delete("a").ok());
+  EXPECT_EQ(behind(x), Ids{y}) << "still known";
+  ASSERT_EQ(documents_->ChunksBehindNothing()->size(), 1u);
+  EXPECT_EQ(documents_->ChunksBehindNothing()->at(0).id, y);
+  ASSERT_TRUE(documents_->SetPrimers(std::vector<PrimerChoice>{{y, z}}).ok());
+  EXPECT_TRUE(documents_->ChunksBehindNothing()->empty());
+  for (const char* id : {"b", "c"}) ASSERT_TRUE(documents_->Delete(id).ok());
+  EXPECT_EQ(store_.map.size(), before + 1) << "the chunk counter stays";
+}
+
+TEST_F(DocumentStoreTest, AFailedChoiceChangesNothing) {
+  const ChunkId x = Put(Doc("a", {"x"})).added[0], y = Put(Doc("b", {"y"})).added[0];
+  store_.fail_writes_with = ResourceExhausted("disk full");
+  EXPECT_FALSE(documents_->SetPrimers(std::vector<PrimerChoice>{{y, x}}).ok());
+  store_.fail_writes_with = Status::Ok();
+  EXPECT_EQ(documents_->GetChunk(y)->primer, 0);
+  EXPECT_TRUE(documents_->ChunksBehind(x)->empty());
+}
+
+// What version 1 of the program wrote: a chunk without a primer.
+TEST_F(DocumentStoreTest, AChunkOfVersion1HasNoPrimer) {
+  const ChunkId x = Put(Doc("a", {"x"})).added[0];
+  for (auto& [key, value] : store_.map) {
+    if (!key.starts_with("k/")) continue;
+    value.resize(value.size() - 2 * sizeof(uint64_t));  // checksum and primer
+    value[1] = 1;
+    const uint64_t checksum = RecordChecksum(value);
+    value.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  }
+  const auto chunk = documents_->GetChunk(x);
+  ASSERT_TRUE(chunk.ok()) << chunk.status().ToString();
+  EXPECT_EQ(chunk->text, "x");
+  EXPECT_EQ(chunk->primer, 0);
 }
 
 // Random changes against a plain map.

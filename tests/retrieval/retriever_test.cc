@@ -82,6 +82,26 @@ TEST_F(RetrieverTest, HandCase) {
   EXPECT_EQ(retriever_->Search(request)->size(), 1u);
 }
 
+TEST_F(RetrieverTest, NeighbourIsTheNearestOfAnotherText) {
+  const ChunkId cats = Put(OneChunkDocument("kb", "cats", "cats purr softly")).added[0];
+  const auto neighbour = [&](ChunkId chunk) { return retriever_->Neighbour("kb", chunk); };
+  EXPECT_EQ(*neighbour(cats), 0) << "alone";
+  for (int i = 0; i < 20; ++i) {  // more copies than the first look takes
+    Put(OneChunkDocument("kb", testing::Numbered("copy", i), "cats purr softly"));
+  }
+  EXPECT_EQ(*neighbour(cats), 0) << "copies do not count";
+  const ChunkId dogs = Put(OneChunkDocument("kb", "dogs", "dogs bark loudly")).added[0];
+  EXPECT_EQ(*neighbour(cats), dogs);
+  const ChunkId kittens = Put(OneChunkDocument("kb", "kittens", "kittens purr softly")).added[0];
+  EXPECT_EQ(*neighbour(cats), kittens);
+  Reopen();
+  EXPECT_EQ(*neighbour(cats), kittens);
+  ASSERT_TRUE(retriever_->Delete("kittens").ok());
+  EXPECT_EQ(*neighbour(cats), dogs);
+  EXPECT_EQ(neighbour(kittens).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(retriever_->Neighbour("none", cats).status().code(), StatusCode::kNotFound);
+}
+
 TEST_F(RetrieverTest, SurvivesReopening) {
   Put(OneChunkDocument("kb", "a", "alpha beta"));
   Put(OneChunkDocument("kb", "b", "gamma delta"));
