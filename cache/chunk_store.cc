@@ -116,6 +116,11 @@ uint64_t RandomStart() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
+// What the keys of a text's records begin with.
+std::string TextPrefix(std::string_view name_space, const Digest128& tokens) {
+  return meta_domain::kChunk + ChunkKey::NamespaceBytes(name_space) + tokens.Bytes();
+}
+
 }  // namespace
 
 ChunkStore::ChunkStore(std::shared_ptr<Database> database)
@@ -282,10 +287,24 @@ bool ChunkStore::SetAside(const ChunkKey& key, std::optional<uint64_t> generatio
   return true;
 }
 
+Result<std::vector<ChunkKey>> ChunkStore::KeysOf(std::string_view name_space,
+                                                 const Digest128& tokens) const {
+  const Database::Rocks& rocks = database_->rocks();
+  const std::string prefix = TextPrefix(name_space, tokens);
+  const std::unique_ptr<rocksdb::Iterator> it(
+      rocks.db->NewIterator(rocksdb::ReadOptions(), rocks.meta));
+  std::vector<ChunkKey> keys;
+  for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix); it->Next()) {
+    Result<ChunkKey> key = ChunkKey::Parse(ToView(it->key()).substr(1));
+    if (key.ok()) keys.push_back(*std::move(key));
+  }
+  KVASIR_RETURN_IF_ERROR(FromRocks(it->status(), "cannot list a text's chunks"));
+  return keys;
+}
+
 bool ChunkStore::HasOtherFingerprint(const ChunkKey& key) const {
   const Database::Rocks& rocks = database_->rocks();
-  const std::string prefix =
-      meta_domain::kChunk + ChunkKey::NamespaceBytes(key.name_space) + key.tokens.Bytes();
+  const std::string prefix = TextPrefix(key.name_space, key.tokens);
   const std::unique_ptr<rocksdb::Iterator> it(
       rocks.db->NewIterator(rocksdb::ReadOptions(), rocks.meta));
   it->Seek(prefix);

@@ -90,6 +90,9 @@ class ChunkStore {
   bool Contains(const ChunkKey& key, std::span<const int32_t> token_ids) const;
   Result<std::vector<int32_t>> TokenIds(const ChunkKey& key) const;
 
+  // The keys of a text's chunks, one a fingerprint.
+  Result<std::vector<ChunkKey>> KeysOf(std::string_view name_space, const Digest128& tokens) const;
+
   // Gone, durably, when this returns. False = there was none.
   Result<bool> Remove(const ChunkKey& key);
   // Visits the chunks of a namespace (nullopt: all) until `visit` says false.

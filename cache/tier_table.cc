@@ -13,6 +13,15 @@ const TierTable::Entry* TierTable::Find(const ChunkKey& key) const {
   return at == map_.end() ? nullptr : &at->second.entry;
 }
 
+std::vector<ChunkKey> TierTable::KeysOf(std::string_view name_space,
+                                        const Digest128& tokens) const {
+  std::vector<ChunkKey> keys;
+  for (const auto& [key, slot] : map_) {
+    if (key.tokens == tokens && key.name_space == name_space) keys.push_back(key);
+  }
+  return keys;
+}
+
 void TierTable::Touch(const ChunkKey& key) {
   const auto at = map_.find(key);
   if (at == map_.end()) return;

@@ -36,6 +36,8 @@ class TierTable {
   explicit TierTable(size_t memory_budget) : memory_budget_(memory_budget) {}
 
   const Entry* Find(const ChunkKey& key) const;
+  // The keys of a text's entries. Looks at all entries.
+  std::vector<ChunkKey> KeysOf(std::string_view name_space, const Digest128& tokens) const;
   void Touch(const ChunkKey& key);  // most recently used, in each tier that holds it
   bool FitsMemory(const EncodedChunk& chunk) const { return chunk.bytes() <= memory_budget_; }
   // The tokens must be those of the entry, if there is one. Memory evicts others to keep the

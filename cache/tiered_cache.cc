@@ -342,6 +342,27 @@ Result<bool> TieredCache::State::Remove(const ChunkKey& key) {
   return found;
 }
 
+Result<std::vector<ChunkKey>> TieredCache::RemoveText(
+    std::string_view name_space, const Digest128& tokens,
+    const std::function<bool(const ChunkKey&)>& keep) {
+  std::vector<ChunkKey> keys;
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    keys = state_->table.KeysOf(name_space, tokens);
+  }
+  if (state_->store) {
+    KVASIR_ASSIGN_OR_RETURN(const auto stored, state_->store->KeysOf(name_space, tokens));
+    keys.insert(keys.end(), stored.begin(), stored.end());
+  }
+  std::vector<ChunkKey> gone;
+  for (const ChunkKey& key : keys) {
+    if (keep && keep(key)) continue;
+    KVASIR_ASSIGN_OR_RETURN(const bool found, state_->Remove(key));
+    if (found) gone.push_back(key);
+  }
+  return gone;
+}
+
 TieredCache::TieredCache(std::shared_ptr<ChunkStore> store, PoolLoader loader,
                          const TieredCacheOptions& options)
     : state_(std::make_unique<State>(std::move(store), std::move(loader), options)) {}

@@ -110,6 +110,11 @@ class TieredCache {
   // Gone from every tier, durably, when this returns; a load under way brings nothing back.
   // Requests that hold its blocks keep them. False = there was none.
   Result<bool> Remove(const ChunkKey& key);
+  // The same for a text under every fingerprint, whatever stood before it when it was encoded, but
+  // those that `keep` (may be null) says true to. Returns the keys that went.
+  Result<std::vector<ChunkKey>> RemoveText(
+      std::string_view name_space, const Digest128& tokens,
+      const std::function<bool(const ChunkKey&)>& keep = nullptr);
 
   // For Engine::SetReclaimer: drops least recently used pool entries that only the cache holds
   // until at least `blocks` blocks are given up or none is left; returns how many blocks.

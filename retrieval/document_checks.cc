@@ -98,7 +98,9 @@ Status CheckSameCollection(const Collection& stored, const Collection& wanted) {
       : stored.ingestion != wanted.ingestion
           ? "ingestion condition ('" + stored.ingestion + "', not '" + wanted.ingestion + "')"
       : stored.primer != wanted.primer ? "primer"
-                                       : "";
+      : stored.codec != wanted.codec
+          ? "KV codec ('" + stored.codec + "', not '" + wanted.codec + "')"
+          : "";
   if (differs.empty()) return Status::Ok();
   return FailedPrecondition("collection " + stored.name + " was made with another " + differs +
                             ": use another name, or delete it and ingest again");

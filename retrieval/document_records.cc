@@ -85,6 +85,7 @@ std::string EncodeCollection(const Collection& c) {
   out.Int(c.created_ms);
   out.Text(c.ingestion);
   out.Array(std::span<const int32_t>(c.primer));
+  out.Text(c.codec);
   return out.Finish();
 }
 
@@ -103,6 +104,7 @@ Result<Collection> DecodeCollection(std::string_view bytes, std::string_view nam
     c.ingestion = in.Text();
     c.primer = in.Array<int32_t>();
   }
+  if (in.version() >= 3) c.codec = in.Text();
   KVASIR_RETURN_IF_ERROR(in.Finish());
   KVASIR_RETURN_IF_ERROR(CheckIdentity(c.name == name && c.dimension > 0, what));
   return c;

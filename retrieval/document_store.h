@@ -40,6 +40,9 @@ struct Collection {
   // there is one (service/encoding.h; not interpreted here). Records of version 1 had the anchor.
   std::string ingestion = "anchor";
   std::vector<int32_t> primer = {};
+  // Of stored chunk KV, by name (not interpreted here); "" in records before version 3, and then it
+  // is the configured one.
+  std::string codec = {};
 
   friend bool operator==(const Collection&, const Collection&) = default;
 };

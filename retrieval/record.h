@@ -21,9 +21,10 @@ static_assert(std::endian::native == std::endian::little, "records are little-en
 enum class RecordKind : uint8_t { kCollection = 0xC1, kDocument, kChunk, kVector, kCounter };
 
 // The version that is written; older ones are read.
-//   collection 2: ingestion condition and primer;  chunk 2: the chunk that is its primer
+//   collection 2: ingestion condition and primer; 3: codec;  chunk 2: the chunk that is its primer
 constexpr uint8_t RecordVersionOf(RecordKind kind) {
-  return kind == RecordKind::kCollection || kind == RecordKind::kChunk ? 2 : 1;
+  if (kind == RecordKind::kCollection) return 3;
+  return kind == RecordKind::kChunk ? 2 : 1;
 }
 
 // 64 bits over `bytes`. Every changed 8-byte word changes it for sure; more damage than that passes

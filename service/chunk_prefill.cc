@@ -27,6 +27,19 @@ std::vector<SegmentPlan> SegmentsOf(const FrontKv& run) {
   return segments;
 }
 
+// What the engine refuses for its length, with what made it long.
+Status NameFront(const Status& status, const ChunkToMake& chunk, int32_t max_context) {
+  const size_t anchor = chunk.context.anchor.size(), primer = chunk.context.primer.size();
+  const size_t all = anchor + primer + chunk.token_ids.size();
+  if (status.ok() || chunk.context.empty() || all <= static_cast<size_t>(max_context)) {
+    return status;
+  }
+  return Status(status.code(), status.message() + " (anchor " + std::to_string(anchor) +
+                                   ", primer " + std::to_string(primer) + ", chunk " +
+                                   std::to_string(chunk.token_ids.size()) +
+                                   "): make smaller chunks, or use a shorter primer or none");
+}
+
 }  // namespace
 
 ChunkToMake StoredChunk(const DocumentStore& documents, const CollectionContext& collection,
@@ -163,10 +176,10 @@ Status ChunkPrefill::Make(const std::string& name_space, const FrontKv& anchor,
       running.push_back(StartChunk(anchor, next, primers.Of(next)));
     }
     const ChunkToMake& chunk = chunks[finished];
+    const Target target{runtime_.KeyOf(name_space, chunk.context, chunk.token_ids),
+                        runtime_.CodecOf(chunk.context), chunk.token_ids, persist, require_disk};
     const Status status =
-        Finish(*running.front(),
-               {runtime_.KeyOf(name_space, chunk.context, chunk.token_ids),
-                runtime_.CodecOf(chunk.context), chunk.token_ids, persist, require_disk});
+        NameFront(Finish(*running.front(), target), chunk, runtime_.engine().max_context());
     running.pop_front();
     if (first_error.ok()) first_error = status;
     if (done) done(finished, status);

@@ -126,6 +126,7 @@ const std::vector<Key>& Keys() {
       Choice("collection.ingestion", &Config::collection_ingestion,
              {"bare", "anchor", "fixed", "primer", "own", "neighbour"}),
       Text("collection.primer", &Config::collection_primer),
+      Integer("collection.primer_tokens", &Config::collection_primer_tokens, 16, 2048),
       Choice("log.level", &Config::log_level, {"debug", "info", "warning", "error", "off"}),
   };
   return keys;

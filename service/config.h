@@ -15,6 +15,8 @@
 
 namespace kvasir {
 
+inline constexpr char kAutoPolicy[] = "auto";
+
 struct Config {
   // A GGUF file: a path, or a file name in the models folder. "" = the default model there.
   std::string model_path;
@@ -35,7 +37,9 @@ struct Config {
   int64_t cache_memory_mib = 256;
   std::string cache_codec = "int8";  // int8 | fp16 | int4, of new collections
   std::string cache_load = "auto";   // auto: compute what loads more slowly than that | always
-  std::string cache_policy = "link(16)";
+  // Of fused prompts: a policy, or "auto": what an evaluation chose for the collection, else the
+  // built-in default.
+  std::string cache_policy = "auto";
 
   int64_t chunk_tokens = 256;
 
@@ -60,6 +64,7 @@ struct Config {
   std::string collection_ingestion = "fixed";
   // Text of the primer of new collections. "" = the shipped one.
   std::string collection_primer;
+  int64_t collection_primer_tokens = 256;  // of new collections; passages that fit
   // Lines of `kvasir serve` on standard error: debug, info, warning, error or off.
   std::string log_level = "info";
 };

@@ -24,7 +24,8 @@ Result<IngestionCondition> ParseIngestion(std::string_view name) {
   return InvalidArgument(message);
 }
 
-Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_view text) {
+Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_view text,
+                                          size_t limit) {
   std::vector<int32_t> primer;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find("\n\n", begin), text.size());
@@ -32,13 +33,18 @@ Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_
     begin = end + 2;
     if (passage.find_first_not_of(" \n") == std::string_view::npos) continue;
     KVASIR_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, chat.RenderDocument("", passage));
+    if (!primer.empty() && primer.size() + ids.size() > limit) break;
     primer.insert(primer.end(), ids.begin(), ids.end());
   }
-  if (primer.size() > kMaxPrimerTokens) {
-    primer[kMaxPrimerTokens - 1] = primer.back();
-    primer.resize(kMaxPrimerTokens);
+  if (primer.size() > limit) {
+    primer[limit - 1] = primer.back();
+    primer.resize(limit);
   }
   return primer;
+}
+
+size_t PrimerLimit(int64_t wanted, int32_t max_context) {
+  return static_cast<size_t>(std::clamp<int64_t>(max_context / 4, kLeastPrimerTokens, wanted));
 }
 
 ChunkContext Encoding::Context(const std::vector<int32_t>& anchor,
@@ -55,8 +61,7 @@ Result<Encoding> EncodingOf(const Collection& collection) {
                               "', which this program does not know: use the program that made it, "
                               "or delete the collection and ingest again");
   }
-  Encoding encoding{*condition, collection.primer};
-  if (collection.codec.empty()) return encoding;
+  if (collection.codec.empty()) return Encoding{*condition, collection.primer, kConfiguredCodec};
   const Result<KvCodec> codec = ParseKvCodec(collection.codec);
   if (!codec.ok()) {
     return FailedPrecondition("collection '" + collection.name + "' stores KV as '" +
@@ -64,8 +69,7 @@ Result<Encoding> EncodingOf(const Collection& collection) {
                               "', which this program does not know: use the program that made it, "
                               "or delete the collection and ingest again");
   }
-  encoding.codec = *codec;
-  return encoding;
+  return Encoding{*condition, collection.primer, *codec};
 }
 
 std::vector<int32_t> OwnPrimer(const DocumentStore& documents, const Chunk& chunk) {

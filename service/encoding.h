@@ -13,7 +13,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,28 +39,35 @@ inline bool HasPrimer(IngestionCondition condition) {
   return condition >= IngestionCondition::kPrimerFixed;
 }
 
+// No codec of its own: that of cache.codec.
+inline constexpr KvCodec kConfiguredCodec{};
+
 // The token ids before a chunk while it is encoded. Both empty: it begins at position 0.
 struct ChunkContext {
   std::vector<int32_t> anchor, primer;
-  // How its KV is stored behind them; none = as configured. At position 0 always in 16 bits.
-  std::optional<KvCodec> codec = std::nullopt;
+  KvCodec codec = kConfiguredCodec;  // of its KV behind them; at position 0 always 16 bits
 
   bool empty() const { return anchor.empty() && primer.empty(); }
   friend bool operator==(const ChunkContext&, const ChunkContext&) = default;
 };
 
-// A primer is cut here.
-inline constexpr size_t kMaxPrimerTokens = 2048;
+// Bounds of collection.primer_tokens. Which length is best depends on the model (kvasir eval):
+// about 1,000 for SmolLM2-135M, 256 for Qwen2.5-Coder-0.5B. The cost is ingestion's alone.
+inline constexpr int64_t kLeastPrimerTokens = 16, kMaxPrimerTokens = 2048;
 
-// A primer's token ids: one passage in the template a paragraph (blank lines between them); cut to its first kMaxPrimerTokens - 1 ids and
-// its last one, which ends the passage.
-Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_view text);
+// A primer's token ids: one passage in the template a paragraph of the text (blank lines between
+// them), as many as fit `limit`; if not even the first does, its first limit - 1 ids and its last
+// one, which ends the passage.
+Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_view text,
+                                          size_t limit);
+// As many as wanted, at most a quarter of the context.
+size_t PrimerLimit(int64_t wanted, int32_t max_context);
 
 // How chunks of one collection are encoded, or documents that a request gives as text.
 struct Encoding {
   IngestionCondition condition = IngestionCondition::kAnchor;
-  std::vector<int32_t> primer;  // the fixed one; empty without a primer
-  std::optional<KvCodec> codec = std::nullopt;  // of stored KV; none = as configured
+  std::vector<int32_t> primer;                  // the fixed one; empty without a primer
+  KvCodec codec = kConfiguredCodec;  // of stored KV
 
   // Of a chunk; `own_primer` stands in the place of the fixed one if it is not empty.
   ChunkContext Context(const std::vector<int32_t>& anchor,

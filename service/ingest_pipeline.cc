@@ -41,7 +41,10 @@ Status Apply(const Runtime& runtime, const CollectionChoice& choice, Encoding* e
         "not with '" +
         std::string(IngestionName(encoding->condition)) + "'");
   }
-  KVASIR_ASSIGN_OR_RETURN(encoding->primer, RenderPrimer(runtime.chat_template(), *choice.primer));
+  KVASIR_ASSIGN_OR_RETURN(encoding->primer,
+                          RenderPrimer(runtime.chat_template(), *choice.primer,
+                                       PrimerLimit(runtime.config().collection_primer_tokens,
+                                                   runtime.engine().max_context())));
   return Status::Ok();
 }
 
@@ -93,6 +96,7 @@ Result<Collection> IngestPipeline::OpenCollection(const std::string& name,
   wanted.system_text = known.ok() ? known->system_text : runtime_.config().collection_system;
   wanted.ingestion = IngestionName(encoding.condition);
   wanted.primer = encoding.primer;
+  wanted.codec = known.ok() ? known->codec : std::string(KvCodecName(runtime_.codec()));
   KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
   return retriever->EnsureCollection(wanted);
 }

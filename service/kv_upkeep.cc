@@ -30,10 +30,13 @@ std::map<ChunkId, ChunkId> SameTexts(const std::vector<Chunk>& before,
 
 }  // namespace
 
-Status KvUpkeep::RemoveKv(const CollectionContext& collection, const ChunkToMake& made) {
-  const ChunkKey key = prefill_.KeyOf(collection, made);
-  KVASIR_RETURN_IF_ERROR(runtime_.cache().Remove(key).status());
-  runtime_.statistics().Forget(key);
+Status KvUpkeep::RemoveKv(const CollectionContext& collection, const Ids& token_ids,
+                          const std::set<std::string>& keep) {
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<ChunkKey> gone,
+                          runtime_.cache().RemoveText(
+                              collection.name, DigestTokens(token_ids),
+                              [&keep](const ChunkKey& key) { return keep.contains(key.Bytes()); }));
+  for (const ChunkKey& key : gone) runtime_.statistics().Forget(key);
   return Status::Ok();
 }
 
@@ -48,14 +51,13 @@ Result<KvUpkeep::Parting> KvUpkeep::Begin(const CollectionContext& collection,
   if (!before.ok()) return parting;  // a damaged record: the store deletes or replaces it
   parting.before = *before;
   for (const Chunk& chunk : parting.before) {
-    parting.before_made.push_back(StoredChunk(documents, collection, chunk));
     KVASIR_ASSIGN_OR_RETURN(const std::vector<Chunk> behind, documents.ChunksBehind(chunk.id));
     for (const Chunk& other : behind) {
       if (other.document_id == document) continue;
       parting.behind.push_back(other);
       parting.behind_made.push_back(StoredChunk(documents, collection, other));
       if (staying.contains(chunk.token_ids)) continue;
-      KVASIR_RETURN_IF_ERROR(RemoveKv(collection, parting.behind_made.back()));
+      KVASIR_RETURN_IF_ERROR(RemoveKv(collection, other.token_ids, {}));
     }
   }
   return parting;
@@ -94,13 +96,11 @@ void KvUpkeep::End(const CollectionContext& collection, const Parting& parting,
   }
   std::set<std::string> live;
   for (const Chunk& chunk : now) {
-    const ChunkToMake made = StoredChunk(runtime_.documents(), collection, chunk);
-    live.insert(prefill_.KeyOf(collection, made).Bytes());
+    live.insert(KeyBytes(collection, StoredChunk(runtime_.documents(), collection, chunk)));
   }
-  for (const ChunkToMake& made : parting.before_made) {
-    if (live.contains(prefill_.KeyOf(collection, made).Bytes())) continue;
+  for (const Chunk& chunk : parting.before) {
     // A failed removal leaves unreachable bytes, never a wrong answer: keys name the text itself.
-    [[maybe_unused]] const Status removed = RemoveKv(collection, made);
+    [[maybe_unused]] const Status removed = RemoveKv(collection, chunk.token_ids, live);
   }
   const std::map<ChunkId, ChunkId> same = SameTexts(parting.before, now);
   std::vector<PrimerChoice> choices;
@@ -125,7 +125,8 @@ void KvUpkeep::Reattach(const CollectionContext& collection, const std::vector<C
     const ChunkToMake wanted = StoredChunk(runtime_.documents(), collection, *chunk);
     now.push_back(*std::move(chunk));
     if (wanted.context == made[i].context) continue;
-    [[maybe_unused]] const Status removed = RemoveKv(collection, made[i]);
+    [[maybe_unused]] const Status removed =
+        RemoveKv(collection, wanted.token_ids, {KeyBytes(collection, wanted)});
   }
   [[maybe_unused]] const Status encoded =
       prefill_.MakeStored(collection, now, /*require_disk=*/false, nullptr);
@@ -156,7 +157,10 @@ Status KvUpkeep::ChooseNeighbours(const CollectionContext& collection,
   KVASIR_RETURN_IF_ERROR(runtime_.documents().SetPrimers(choices));
   // KV behind the fixed primer, of a time when there was no neighbour: unreachable from now on.
   for (const ChunkToMake& old : made) {
-    [[maybe_unused]] const Status removed = RemoveKv(collection, old);
+    const ChunkKey key = prefill_.KeyOf(collection, old);
+    if (const auto removed = runtime_.cache().Remove(key); removed.ok() && *removed) {
+      runtime_.statistics().Forget(key);
+    }
   }
   return Status::Ok();
 }

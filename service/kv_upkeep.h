@@ -7,6 +7,8 @@
 //   (the caller changes the document in the store)
 //   End      KV of the document's own chunks that went is removed; chunks that lost their primer
 //            get another one and are encoded again
+// KV of a text is removed under every context, so that of requests with another system text goes,
+// too; other documents with the very same chunk compute theirs again. Not that of a cache_salt.
 // Keys name the primer's token ids, so KV behind another text is never found, whatever fails. A
 // chunk whose primer is gone counts as one behind the fixed primer; Heal gives it another.
 // Thread-safe; calls block on disk and engine.
@@ -26,12 +28,11 @@ class KvUpkeep {
  public:
   explicit KvUpkeep(Runtime& runtime) : runtime_(runtime), prefill_(runtime) {}
 
-  // What a change takes away. Chunks stand with how their KV was made.
+  // What a change takes away.
   struct Parting {
-    std::vector<Chunk> before;  // of the document; empty: it is new
-    std::vector<ChunkToMake> before_made;
-    std::vector<Chunk> behind;  // of other documents, their primer in `before`
-    std::vector<ChunkToMake> behind_made;
+    std::vector<Chunk> before;             // of the document; empty: it is new
+    std::vector<Chunk> behind;             // of other documents, their primer in `before`
+    std::vector<ChunkToMake> behind_made;  // how their KV was made
   };
 
   // `staying`: the token ids of the new version's chunks; none if the document goes. An error means
@@ -49,7 +50,12 @@ class KvUpkeep {
   void Heal(const CollectionContext& collection);
 
  private:
-  Status RemoveKv(const CollectionContext& collection, const ChunkToMake& made);
+  // Removes a text's KV, whatever it was encoded behind (another system text, too), but for `keep`.
+  Status RemoveKv(const CollectionContext& collection, const std::vector<int32_t>& token_ids,
+                  const std::set<std::string>& keep);
+  std::string KeyBytes(const CollectionContext& collection, const ChunkToMake& made) const {
+    return prefill_.KeyOf(collection, made).Bytes();
+  }
   std::vector<Chunk> CarryPrimers(const Parting& parting, const std::string& document);
   void Reattach(const CollectionContext& collection, const std::vector<Chunk>& chunks,
                 const std::vector<ChunkToMake>& made, const std::vector<PrimerChoice>& choices);

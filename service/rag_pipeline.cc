@@ -295,6 +295,20 @@ Status RagPipeline::RepairRows(const Draft& draft, Assembly* assembly, CacheRepo
   return Status::Ok();
 }
 
+// What an evaluation chose for these documents; "" = nothing: the built-in default.
+std::string RagPipeline::ChosenPolicy(const RagRequest& request, const Draft& draft,
+                                      CacheReport* report) const {
+  report->chosen_by = "default";
+  if (draft.pieces.empty()) return "";
+  const std::string collection =
+      request.collection.empty() ? kDefaultCollection : request.collection;
+  const auto choice = runtime_.choices().Find(
+      runtime_.ChoiceScopeOf(collection, draft.pieces.front().encoding, runtime_.codec()));
+  if (!choice) return "";
+  report->chosen_by = "eval";
+  return choice->policy;
+}
+
 Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   PreparedPrompt prompt;
   prompt.begin = Clock::now();
@@ -310,6 +324,7 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
       wanted.mode == CacheMode::kFused || (wanted.mode == CacheMode::kAuto && wanted.movable);
   std::string policy = request.cache.policy;
   if (policy.empty() && may_fuse && draft.has_documents) policy = runtime_.config().cache_policy;
+  if (policy == kAutoPolicy) policy = may_fuse ? ChosenPolicy(request, draft, &prompt.report) : "";
   if (!policy.empty()) {
     KVASIR_ASSIGN_OR_RETURN(wanted.policy, ParsePolicy(policy));
   }

@@ -80,6 +80,8 @@ class RagPipeline {
   void ComputeMissing(const RagRequest& request, Draft* draft, const std::vector<size_t>& missing);
   Status RepairRows(const Draft& draft, Assembly* assembly, CacheReport* report);
   AuditScope ScopeOf(const Draft& draft) const;
+  std::string ChosenPolicy(const RagRequest& request, const Draft& draft,
+                           CacheReport* report) const;
   void Count(const Draft& draft, const Assembly& assembly, CacheReport* report);
 
   Runtime& runtime_;

@@ -56,6 +56,7 @@ struct DocumentReport {
 
 struct CacheReport {
   std::string mode, policy;
+  std::string chosen_by;  // how `auto` came to the policy: "eval" or "default"; "" = it was named
   PromptAccount account;
   int32_t hits = 0, misses = 0;
   double lookup_ms = 0;  // retrieval and keys

@@ -64,7 +64,9 @@ Result<std::unique_ptr<Runtime>> Runtime::Create(const Config& config, RuntimePa
 }
 
 Status Runtime::Build(RuntimeParts parts) {
-  KVASIR_RETURN_IF_ERROR(ParsePolicy(config_.cache_policy).status());
+  if (config_.cache_policy != kAutoPolicy) {
+    KVASIR_RETURN_IF_ERROR(ParsePolicy(config_.cache_policy).status());
+  }
   KVASIR_ASSIGN_OR_RETURN(codec_, ParseKvCodec(config_.cache_codec));
   backend_ = std::move(parts.backend);
   model_ = std::move(parts.model);
@@ -73,9 +75,9 @@ Status Runtime::Build(RuntimeParts parts) {
   if (model_name_.empty()) model_name_ = model_->config.name;
   KVASIR_ASSIGN_OR_RETURN(tokenizer_, MakeTokenizer(model_->vocabulary));
   template_ = std::make_unique<ChatTemplate>(ChatTemplate::Detect(model_->vocabulary, *tokenizer_));
-  KVASIR_RETURN_IF_ERROR(BuildEncoding());
   KVASIR_RETURN_IF_ERROR(BuildStore());
   KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, EngineOptionsOf(config_)));
+  KVASIR_RETURN_IF_ERROR(BuildEncoding());
   prefix_index_ = std::make_unique<PrefixIndex>();
   TieredCacheOptions options;
   options.memory_bytes = static_cast<size_t>(config_.cache_memory_mib) << 20;
@@ -103,6 +105,8 @@ Status Runtime::BuildStore() {
   KVASIR_ASSIGN_OR_RETURN(documents_, DocumentStore::Open(*document_records_));
   audit_records_ = Database::Store(database_, "audits");
   audits_ = std::make_unique<AuditStore>(*audit_records_);
+  choice_records_ = Database::Store(database_, "choices");
+  choices_ = std::make_unique<PolicyChoices>(*choice_records_);
   statistics_ = Statistics::Open(database_);
   return Status::Ok();
 }
@@ -110,7 +114,9 @@ Status Runtime::BuildStore() {
 Status Runtime::BuildEncoding() {
   KVASIR_ASSIGN_OR_RETURN(encoding_.condition, ParseIngestion(config_.collection_ingestion));
   const std::string& own = config_.collection_primer;
-  Result<std::vector<int32_t>> primer = RenderPrimer(*template_, own.empty() ? kPrimerText : own);
+  Result<std::vector<int32_t>> primer =
+      RenderPrimer(*template_, own.empty() ? kPrimerText : own,
+                   PrimerLimit(config_.collection_primer_tokens, engine_->max_context()));
   if (!primer.ok()) return InvalidArgument("collection.primer: " + primer.status().message());
   configured_primer_ = std::move(*primer);
   if (HasPrimer(encoding_.condition)) encoding_.primer = configured_primer_;
@@ -163,7 +169,7 @@ Retriever* Runtime::retrieval_if_open() {
 // What is encoded at position 0 begins with the attention sink, whose outliers would set the INT8
 // scales of all its channels: anchors and bare chunks are kept in 16 bits.
 KvCodec Runtime::CodecOf(const ChunkContext& context) const {
-  return context.empty() ? KvCodec::kF16 : codec_;
+  return context.empty() ? KvCodec::kF16 : CodecOf(context.codec);
 }
 
 ChunkKey Runtime::KeyOf(const std::string& name_space, const ChunkContext& context,
@@ -195,6 +201,16 @@ ChunkKey Runtime::MakeKey(const std::string& name_space, const ChunkContext& con
   fields.codec = codec;
   fields.numerics = "matmul=f32";
   return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
+}
+
+ChoiceScope Runtime::ChoiceScopeOf(const std::string& collection, const Encoding& encoding,
+                                   KvCodec codec) const {
+  ChoiceScope scope{model_->digest, collection, std::string(IngestionName(encoding.condition)),
+                    std::string(KvCodecName(codec))};
+  if (!encoding.primer.empty()) {
+    scope.ingestion.append(" ").append(DigestTokens(encoding.primer).Hex());
+  }
+  return scope;
 }
 
 AuditScope Runtime::AuditScopeOf(const std::string& ingestion, const std::vector<int32_t>& primer,

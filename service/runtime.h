@@ -23,6 +23,7 @@
 #include "service/audit_store.h"
 #include "service/config.h"
 #include "service/encoding.h"
+#include "service/policy_choice.h"
 
 namespace kvasir {
 
@@ -54,6 +55,10 @@ class Runtime {
   Statistics& statistics() const { return *statistics_; }
   Database& database() const { return *database_; }
   DocumentStore& documents() const { return *documents_; }
+  // What evaluations chose for `auto`.
+  PolicyChoices& choices() const { return *choices_; }
+  ChoiceScope ChoiceScopeOf(const std::string& collection, const Encoding& encoding,
+                            KvCodec codec) const;
   // What certify is calibrated by.
   AuditStore& audits() const { return *audits_; }
   // Of prompts whose chunks were encoded under one condition (or one that only an evaluation
@@ -75,6 +80,7 @@ class Runtime {
   ChunkKey KeyOf(const std::string& name_space, const ChunkContext& context,
                  const std::vector<int32_t>& token_ids) const;
   KvCodec CodecOf(const ChunkContext& context) const;
+  KvCodec CodecOf(KvCodec codec) const { return codec == kConfiguredCodec ? codec_ : codec; }
   // Of a primer's own KV behind an anchor, in 16 bits: chunks are computed from it.
   ChunkKey PrimerKeyOf(const std::string& name_space, const std::vector<int32_t>& anchor,
                        const std::vector<int32_t>& primer) const;
@@ -117,6 +123,8 @@ class Runtime {
   std::unique_ptr<DocumentStore> documents_;
   std::unique_ptr<OrderedStore> audit_records_;
   std::unique_ptr<AuditStore> audits_;
+  std::unique_ptr<OrderedStore> choice_records_;
+  std::unique_ptr<PolicyChoices> choices_;
   std::unique_ptr<Statistics> statistics_;
   std::unique_ptr<PrefixIndex> prefix_index_;
   std::unique_ptr<TieredCache> cache_;

@@ -83,6 +83,7 @@ void AddEval(CLI::App& app, EvalArguments* a) {
   eval->add_flag("--no-free", a->no_free, "Do not decode rows freely: distances only, faster");
   eval->add_flag("--calibrate", a->calibrate,
                  "Keep what certify is calibrated by in the data folder");
+  eval->add_flag("--no-choose", a->no_choose, "Do not keep the best policy for mode auto");
   eval->add_flag("--strict", a->strict, "Stop at a bad line of the questions file");
   eval->add_flag("--restart", a->restart, "Drop what an interrupted run left");
 }
@@ -94,6 +95,13 @@ void AddCommands(CLI::App& app, Arguments* a) {
   ingest->add_option("paths", a->ingest.paths, "Text, Markdown or HTML files, or folders")
       ->required();
   ingest->add_option("--collection", a->ingest.collection, "Collection (default: default)");
+  ingest
+      ->add_option("--ingestion", a->ingest.ingestion,
+                   "What a new collection's chunks are encoded behind: bare, anchor, fixed, own or "
+                   "neighbour")
+      ->check(CLI::IsMember({"bare", "anchor", "fixed", "primer", "own", "neighbour"}));
+  ingest->add_option("--primer", a->ingest.primer_file,
+                     "File with a new collection's fixed primer");
   ingest->add_flag("--dry-run", a->ingest.dry_run, "Only count documents, chunks, tokens, bytes");
   ingest->add_flag("--strict", a->ingest.strict, "Stop at the first document that fails");
   CLI::App* ask = app.add_subcommand("ask", "Answer a question from stored documents");

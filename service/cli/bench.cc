@@ -206,7 +206,11 @@ Status Bench::MeasureTtft(json::object* body) {
   KVASIR_RETURN_IF_ERROR(MakeChunks());
   std::vector<double> exact, prefix_same, prefix_new;
   json::object result;
-  for (const char* policy : {"concat", "link(16)"}) {
+  constexpr std::pair<const char*, const char*> policies[] = {{"concat", "concat"},
+                                                              {"link16", "link(16)"},
+                                                              {"query05", "query(0.05)"},
+                                                              {"query15", "query(0.15)"}};
+  for (const auto& [key, policy] : policies) {
     std::vector<double> disk, pool;
     for (int i = 0; i < arguments_.repeats; ++i) {
       KVASIR_RETURN_IF_ERROR(Restart());
@@ -215,8 +219,7 @@ Status Bench::MeasureTtft(json::object* body) {
       disk.push_back(first);
       pool.push_back(second);
     }
-    result[std::string(policy) == "concat" ? "concat" : "link16"] = {{"disk", Median(disk)},
-                                                                     {"pool", Median(pool)}};
+    result[key] = {{"disk", Median(disk)}, {"pool", Median(pool)}};
   }
   for (int i = 0; i < arguments_.repeats; ++i) {
     KVASIR_ASSIGN_OR_RETURN(const double all, Ttft(CacheMode::kExact, "", i));

@@ -20,6 +20,7 @@ struct CliContext {
 struct IngestArguments {
   std::vector<std::string> paths;
   std::string collection;
+  std::string ingestion, primer_file;  // "": as the collection was made, or as configured
   bool dry_run = false, strict = false;
 };
 
@@ -52,7 +53,7 @@ struct EvalArguments {
   int64_t items = 0;
   int64_t seed = 1;
   int steps = 16, top_k = 8, documents = 256, document_tokens = 256;
-  bool no_free = false, strict = false, restart = false, calibrate = false;
+  bool no_free = false, no_choose = false, strict = false, restart = false, calibrate = false;
 };
 
 int RunServe(const CliContext& context);

@@ -75,12 +75,41 @@ void CheckModels(const Config& config, std::vector<Finding>* findings) {
       {"embedder", embedder.ok() ? *embedder : embedder.status().message(), !embedder.ok()});
 }
 
+// What new collections will have, what the stored ones have, and whether that may be served.
+void CheckIngestion(const Config& config, std::shared_ptr<Database> database,
+                    std::vector<Finding>* findings) {
+  const auto note = [&](const std::string& name, const Result<Encoding>& encoding) {
+    const Status fits = encoding.ok()
+                            ? CheckNeighbourAccess(*encoding, name, config.server_api_keys.size(),
+                                                   /*salted=*/false)
+                            : encoding.status();
+    if (!fits.ok()) return findings->push_back({"ingestion", fits.message(), true});
+    findings->push_back(
+        {"ingestion",
+         name + ": " + std::string(IngestionName(encoding->condition)) +
+             (encoding->primer.empty()
+                  ? ""
+                  : ", primer of " + std::to_string(encoding->primer.size()) + " tokens")});
+  };
+  const Result<IngestionCondition> wanted = ParseIngestion(config.collection_ingestion);
+  if (wanted.ok()) note("new collections", Encoding{*wanted, {}});
+  if (database == nullptr) return;
+  const auto records = Database::Store(std::move(database), "documents");
+  const auto documents = DocumentStore::Open(*records);
+  const auto collections = documents.ok() ? (*documents)->ListCollections()
+                                          : Result<std::vector<Collection>>(documents.status());
+  if (!collections.ok()) {
+    return findings->push_back({"ingestion", collections.status().message(), true});
+  }
+  for (const Collection& collection : *collections) note(collection.name, EncodingOf(collection));
+}
+
 void CheckStore(const Config& config, std::vector<Finding>* findings) {
   const std::string folder = DataFolder(config);
   std::error_code error;
   if (!std::filesystem::exists(folder, error)) {
     findings->push_back({"store", folder + ": not there yet; 'kvasir ingest' makes it"});
-    return;
+    return CheckIngestion(config, nullptr, findings);
   }
   const auto database = Database::Open(folder);
   if (!database.ok()) {
@@ -99,6 +128,7 @@ void CheckStore(const Config& config, std::vector<Finding>* findings) {
     findings->push_back(
         {"disk", HumanBytes(space.available) + " free" + (low ? ": less than 1 GiB" : ""), low});
   }
+  CheckIngestion(config, *database, findings);
 }
 
 void CheckPort(const Config& config, std::vector<Finding>* findings) {

@@ -11,6 +11,7 @@
 
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
+#include "service/eval/choose.h"
 #include "service/eval/report_html.h"
 #include "service/eval/report_json.h"
 #include "service/eval/report_table.h"
@@ -137,6 +138,38 @@ Status WriteReports(const CliContext& context, const EvalArguments& arguments,
   return Status::Ok();
 }
 
+// The encoding of the collection that is asked, or of documents that questions bring along.
+Result<Encoding> EncodingAsked(const Runtime& runtime, const std::string& collection) {
+  const auto stored = runtime.documents().GetCollection(collection);
+  return stored.ok() ? EncodingOf(*stored) : runtime.encoding();
+}
+
+// Keeps the policy that `auto` runs under from now on, and says so.
+Status Choose(const Runtime& runtime, const std::string& collection, const EvalReport& report) {
+  KVASIR_ASSIGN_OR_RETURN(const Encoding encoding, EncodingAsked(runtime, collection));
+  const std::vector<RowSummary> summaries = Summarise(report);
+  const std::string ingestion(IngestionName(encoding.condition));
+  const auto row =
+      ChooseRow(report, summaries, ingestion, std::string(KvCodecName(runtime.codec())));
+  if (!row) {
+    std::fprintf(stderr, "no policy chosen for auto: no row of ingestion %s and codec %s\n",
+                 ingestion.c_str(), std::string(KvCodecName(runtime.codec())).c_str());
+    return Status::Ok();
+  }
+  const auto value = [&](EvalMetric metric) {
+    const auto& estimate = summaries[*row].Of(metric);
+    return estimate ? estimate->value : 0.0;
+  };
+  const PolicyChoice choice{report.rows[*row].policy,   value(EvalMetric::kKlStep1),
+                            value(EvalMetric::kKlMean), value(EvalMetric::kCharged),
+                            summaries[*row].items,      report.started};
+  KVASIR_RETURN_IF_ERROR(
+      runtime.choices().Put(runtime.ChoiceScopeOf(collection, encoding, runtime.codec()), choice));
+  std::fprintf(stderr, "auto runs collection '%s' under %s from now on\n", collection.c_str(),
+               choice.policy.c_str());
+  return Status::Ok();
+}
+
 Status Evaluate(const CliContext& context, const EvalArguments& arguments,
                 const EvalOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(const QuestionFile file, ReadQuestions(arguments.questions_file));
@@ -161,6 +194,9 @@ Status Evaluate(const CliContext& context, const EvalArguments& arguments,
   KVASIR_RETURN_IF_ERROR(report.status());
   report->questions_file = arguments.questions_file;
   KVASIR_RETURN_IF_ERROR(WriteReports(context, arguments, *report));
+  if (!arguments.no_choose) {
+    KVASIR_RETURN_IF_ERROR(Choose(*runtime, options.prompt.collection, *report));
+  }
   return checkpoint->Remove();
 }
 

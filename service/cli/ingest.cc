@@ -33,14 +33,14 @@ int DryRun(const CliContext& context, IngestPipeline& pipeline,
            const std::vector<std::string>& files) {
   const DryRunReport report = pipeline.DryRun(files);
   if (context.json) {
-    const json::object body{
-        {"documents", report.documents},
-        {"chunks", report.chunks},
-        {"tokens", report.tokens},
-        {"kv_bytes", {{"int8", report.kv_bytes_int8},
-                      {"int4", report.kv_bytes_int4},
-                      {"fp16", report.kv_bytes_fp16}}},
-        {"failures", FailuresJson(report.failures)}};
+    const json::object body{{"documents", report.documents},
+                            {"chunks", report.chunks},
+                            {"tokens", report.tokens},
+                            {"kv_bytes",
+                             {{"int8", report.kv_bytes_int8},
+                              {"int4", report.kv_bytes_int4},
+                              {"fp16", report.kv_bytes_fp16}}},
+                            {"failures", FailuresJson(report.failures)}};
     std::printf("%s\n", json::serialize(body).c_str());
   } else {
     std::printf("%ld documents, %ld chunks, %ld tokens; KV: %s as int8, %s as int4, %s as fp16\n",
@@ -93,18 +93,31 @@ void AddReply(const json::value& reply, const std::string& path, IngestReport* r
   report->tokens_computed += reply.at("tokens_computed").to_number<int64_t>();
 }
 
-Status SendFile(const ServerAddress& server, const std::string& collection, const std::string& path,
-                IngestReport* report) {
+Result<CollectionChoice> ChoiceOf(const IngestArguments& arguments) {
+  CollectionChoice choice;
+  if (!arguments.ingestion.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(choice.condition, ParseIngestion(arguments.ingestion));
+  }
+  if (!arguments.primer_file.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(choice.primer, ReadFileBytes(arguments.primer_file));
+  }
+  return choice;
+}
+
+Status SendFile(const ServerAddress& server, const std::string& collection,
+                const CollectionChoice& choice, const std::string& path, IngestReport* report) {
   KVASIR_ASSIGN_OR_RETURN(const std::string bytes, ReadFileBytes(path));
   const DocumentFormat format = DetectFormat(path, bytes);
   const char* name = format == DocumentFormat::kHtml       ? "html"
                      : format == DocumentFormat::kMarkdown ? "markdown"
                                                            : "text";
-  const json::object body{{"id", path},
-                          {"source", path},
-                          {"text", bytes},
-                          {"format", name},
-                          {"collection", collection}};
+  json::object body{{"id", path},
+                    {"source", path},
+                    {"text", bytes},
+                    {"format", name},
+                    {"collection", collection}};
+  if (choice.condition) body["ingestion"] = std::string(IngestionName(*choice.condition));
+  if (choice.primer) body["primer"] = *choice.primer;
   KVASIR_ASSIGN_OR_RETURN(const std::string reply,
                           CallServer(server, "POST", "/v1/documents", json::serialize(body)));
   try {
@@ -123,7 +136,8 @@ uint64_t FileBytes(const std::string& path) {
 }
 
 IngestReport IngestRemote(const ServerAddress& server, const std::string& collection,
-                          const std::vector<std::string>& files, bool strict) {
+                          const CollectionChoice& choice, const std::vector<std::string>& files,
+                          bool strict) {
   const auto begin = std::chrono::steady_clock::now();
   IngestReport report;
   IngestProgress progress;
@@ -132,7 +146,7 @@ IngestReport IngestRemote(const ServerAddress& server, const std::string& collec
   for (const std::string& file : files) bytes_all += FileBytes(file);
   ProgressBar bar;
   for (const std::string& file : files) {
-    const Status status = SendFile(server, collection, file, &report);
+    const Status status = SendFile(server, collection, choice, file, &report);
     if (!status.ok()) report.failures.push_back({file, status.message()});
     ++progress.documents_done;
     bytes_done += FileBytes(file);
@@ -159,15 +173,17 @@ int RunIngest(const CliContext& context, const IngestArguments& arguments) {
   if (files->empty()) return Fail(NotFound("there is no file below the paths given"));
   const std::string collection =
       arguments.collection.empty() ? kDefaultCollection : arguments.collection;
+  const Result<CollectionChoice> choice = ChoiceOf(arguments);
+  if (!choice.ok()) return Fail(choice.status());
   if (context.server && !arguments.dry_run) {
-    return PrintReport(context,
-                       IngestRemote(*context.server, collection, *files, arguments.strict));
+    return PrintReport(
+        context, IngestRemote(*context.server, collection, *choice, *files, arguments.strict));
   }
   auto runtime = Runtime::Create(context.config());
   if (!runtime.ok()) return Fail(runtime.status());
   IngestPipeline pipeline(**runtime);
   if (arguments.dry_run) return DryRun(context, pipeline, *files);
-  if (const auto opened = pipeline.OpenCollection(collection); !opened.ok()) {
+  if (const auto opened = pipeline.OpenCollection(collection, *choice); !opened.ok()) {
     return Fail(opened.status());
   }
   ProgressBar bar;

@@ -42,8 +42,22 @@ void ReadFormat(FieldReader& fields, DocumentFormat* format) {
     fields.Fail("format", "must be one of auto, text, markdown, html");
 }
 
-// One document object: {id, title, text, source, format, metadata, collection}.
-ApiResult<IngestInput> ReadInput(const json::object& object, std::string* collection) {
+// What a collection must have, or be made with.
+void ReadChoice(FieldReader& fields, CollectionChoice* choice) {
+  std::string text;
+  if (fields.Text("ingestion", &text)) {
+    const Result<IngestionCondition> condition = ParseIngestion(text);
+    if (condition.ok()) choice->condition = *condition;
+    if (!condition.ok()) {
+      fields.Fail("ingestion", "must be one of bare, anchor, fixed, own, neighbour");
+    }
+  }
+  if (fields.Text("primer", &text)) choice->primer = text;
+}
+
+// One document object: {id, title, text, source, format, metadata, collection, ingestion, primer}.
+ApiResult<IngestInput> ReadInput(const json::object& object, std::string* collection,
+                                 CollectionChoice* choice) {
   FieldReader fields(object);
   IngestInput input;
   input.format = DocumentFormat::kText;
@@ -54,6 +68,8 @@ ApiResult<IngestInput> ReadInput(const json::object& object, std::string* collec
   if (!fields.Text("text", &input.bytes)) {
     fields.Fail("text", "is required", "missing_required_parameter");
   }
+  fields.Text("cache_salt", &input.cache_salt);
+  ReadChoice(fields, choice);
   ReadFormat(fields, &input.format);
   ReadMetadata(fields, &input.metadata);
   if (auto error = fields.Finish()) return *error;
@@ -74,8 +90,13 @@ json::object OutcomeObject(const IngestOutcome& outcome, const std::string& coll
 
 ApiResult<json::object> StoreOne(ServiceContext& service, const json::object& object,
                                  std::string collection) {
-  auto input = ReadInput(object, &collection);
+  CollectionChoice choice;
+  auto input = ReadInput(object, &collection, &choice);
   if (!input.ok()) return input.error();
+  if (choice.condition || choice.primer) {
+    const Status opened = service.ingest.OpenCollection(collection, choice).status();
+    if (!opened.ok()) return FromStatus(opened);
+  }
   const auto outcome = service.ingest.IngestOne(collection, *input);
   if (!outcome.ok()) return FromStatus(outcome.status());
   return OutcomeObject(*outcome, collection);

@@ -122,6 +122,8 @@ json::object StoreObject(ServiceContext& service) {
             return true;
           });
       collections.push_back({{"name", collection.name},
+                             {"ingestion", collection.ingestion},
+                             {"primer_tokens", collection.primer.size()},
                              {"documents", documents},
                              {"chunks", chunks},
                              {"tokens", tokens},

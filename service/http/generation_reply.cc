@@ -97,6 +97,7 @@ json::object CacheObject(const ReplyContext& context, const ReplyUsage& usage) {
   const CacheReport& cache = context.cache;
   json::object object = {{"mode", cache.mode},
                          {"policy", cache.policy},
+                         {"chosen_by", cache.chosen_by},
                          {"hits", cache.hits},
                          {"misses", cache.misses},
                          {"requested_tokens", cache.account.requested},

@@ -246,6 +246,38 @@ TEST_F(TieredCacheTest, RemovedMeansGone) {
   EXPECT_FALSE(*cache_->Remove(chunk.key));
 }
 
+// A text encoded behind three contexts: one in the pool, one on disk alone, one in memory alone;
+// and what must stay: the one to keep, the text in another namespace, another text.
+TEST_F(TieredCacheTest, ATextIsRemovedUnderEveryFingerprint) {
+  Make(10, 100);
+  const TestChunk pool = MakeTestChunk(1);
+  TestChunk disk = pool, memory = pool, kept = pool, elsewhere = pool;
+  disk.key.fingerprint.low ^= 1;
+  memory.key.fingerprint.low ^= 2;
+  kept.key.fingerprint.low ^= 4;
+  elsewhere.key.name_space += "x";
+  const TestChunk other = MakeTestChunk(2);
+  ASSERT_STATUS_OK(Insert(disk));
+  cache_->DropUpperTiers(/*memory_too=*/true);
+  for (const TestChunk* chunk : {&pool, &kept, &elsewhere, &other})
+    ASSERT_STATUS_OK(Insert(*chunk));
+  ASSERT_STATUS_OK(Insert(memory, /*persist=*/false));
+  ASSERT_TRUE(Lookup(pool).hit());
+  const auto keep = [&](const ChunkKey& key) { return key == kept.key; };
+  const auto gone = cache_->RemoveText(pool.key.name_space, pool.key.tokens, keep);
+  ASSERT_TRUE(gone.ok()) << gone.status().ToString();
+  EXPECT_EQ(gone->size(), 3u);
+  for (const TestChunk* chunk : {&pool, &disk, &memory}) EXPECT_EQ(Where(*chunk), std::nullopt);
+  for (const TestChunk* chunk : {&kept, &elsewhere, &other})
+    EXPECT_EQ(Where(*chunk), Tier::kMemory);
+  EXPECT_TRUE(cache_->RemoveText(pool.key.name_space, pool.key.tokens, keep)->empty());
+  Make(10, 100);  // nor after a restart
+  for (const TestChunk* chunk : {&pool, &disk, &memory}) EXPECT_EQ(Where(*chunk), std::nullopt);
+  EXPECT_EQ(Where(kept), Tier::kDisk);
+  EXPECT_EQ(cache_->RemoveText(pool.key.name_space, pool.key.tokens)->size(), 1u);
+  EXPECT_EQ(Where(kept), std::nullopt);
+}
+
 TEST_F(TieredCacheTest, ALoadUnderWayBringsNothingBack) {
   Make(10, 100);
   const TestChunk chunk = MakeTestChunk(1);

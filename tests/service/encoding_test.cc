@@ -188,13 +188,13 @@ TEST_F(EncodingTest, APrimerWithoutBlocksIsComputedOnTheWay) {
 }
 
 TEST_F(EncodingTest, ALongPrimerIsCutAndEnded) {
-  const auto cut = RenderPrimer(runtime_->chat_template(), std::string(5000, 'x'));
+  const auto cut = RenderPrimer(runtime_->chat_template(), std::string(5000, 'x'), 255);
   ASSERT_TRUE(cut.ok());
-  EXPECT_EQ(cut->size(), kMaxPrimerTokens);
+  EXPECT_EQ(cut->size(), 255u);
   EXPECT_EQ(cut->back(), TokensOf("x").back()) << "the end of a passage";
-  const auto whole = RenderPrimer(runtime_->chat_template(), "short");
+  const auto whole = RenderPrimer(runtime_->chat_template(), "short", 255);
   EXPECT_EQ(*whole, TokensOf("short"));
-  EXPECT_FALSE(RenderPrimer(runtime_->chat_template(), "\xFF").ok());
+  EXPECT_FALSE(RenderPrimer(runtime_->chat_template(), "\xFF", 255).ok());
 }
 
 // Each condition, end to end: what was ingested is found, hit, and hit again after a restart.

@@ -100,6 +100,29 @@ TEST_F(PrimerTest, OwnReencodesTheChunkBehindAChange) {
   EXPECT_FALSE(HasKv(before[0].token_ids, {}));
 }
 
+TEST_F(PrimerTest, WhatDoesNotFitTheContextIsNamed) {
+  Stop();
+  config_.collection_ingestion = "own";
+  config_.engine_max_context = 200;
+  config_.collection_primer = "x";
+  Start();
+  IngestInput input;
+  input.id = "d";
+  input.bytes = Paragraph("cats") + "\n\n" + Paragraph("dogs") + "\n\n";
+  const auto fits = service_->ingest.IngestOne("kb", input);
+  EXPECT_TRUE(fits.ok()) << fits.status().ToString();
+  Stop();
+  config_.engine_max_context = 150;
+  Start();
+  input.bytes = Paragraph("cows") + "\n\n" + Paragraph("pigs") + "\n\n";
+  const auto refused = service_->ingest.IngestOne("kb", input);
+  ASSERT_EQ(refused.status().code(), StatusCode::kInvalidArgument) << refused.status().ToString();
+  for (const char* part : {"150", "anchor ", "primer ", "chunk ", "smaller chunks"}) {
+    EXPECT_NE(refused.status().message().find(part), std::string::npos)
+        << part << " in " << refused.status().message();
+  }
+}
+
 // Lost KV of a chunk is made behind its own primer at request time, too.
 TEST_F(PrimerTest, AMissIsComputedBehindTheSamePrimer) {
   StartWith("own");
@@ -183,6 +206,26 @@ TEST_F(PrimerTest, DeletionReencodesWhatStoodBehind) {
   EXPECT_EQ(Behind("b"), "");
   ExpectKvInStep("b");
   EXPECT_TRUE(runtime_->documents().ChunksBehindNothing()->empty());
+}
+
+// A request with its own system text leaves KV behind another anchor and the same primer.
+TEST_F(PrimerTest, DeletionReachesKvOfOtherSystemTexts) {
+  StartWith("neighbour");
+  Ingest("a", {"aaaa"});
+  Ingest("b", {"aaab"});
+  const Ids a = Chunks("a")[0].token_ids, b = Chunks("b")[0].token_ids;
+  RagRequest request = Question({}, CacheMode::kFused, "concat");
+  request.messages.insert(request.messages.begin(), {"system", "Be rude."});
+  for (const char* id : {"a", "b"}) request.documents.push_back({id, "", "", false});
+  EXPECT_EQ(StatusesOf(Ask(request)), Statuses(2, "computed"));
+  const auto prompt = runtime_->chat_template().Render(request.messages, true, "Answer.");
+  const ChunkKey rude = runtime_->KeyOf("kb", {prompt->anchor, a}, b);
+  const ChunkKey own = runtime_->KeyOf("kb", Context().encoding.Context(prompt->anchor), a);
+  ASSERT_TRUE(runtime_->cache().Contains(rude, b));
+  ASSERT_TRUE(runtime_->cache().Contains(own, a));
+  ASSERT_TRUE(service_->ingest.Delete("a").ok());
+  EXPECT_FALSE(runtime_->cache().Contains(rude, b)) << "it saw the deleted text";
+  EXPECT_FALSE(runtime_->cache().Contains(own, a)) << "the deleted text itself";
 }
 
 TEST_F(PrimerTest, ANewVersionReencodesOnlyWhatSawTheChange) {
@@ -277,6 +320,34 @@ TEST_F(PrimerTest, NeighbourIsRefusedWhereRightsMayDiffer) {
   config_.server_api_keys = {"one"};
   StartWith("neighbour");
   EXPECT_TRUE(service_->ingest.OpenCollection("kb").ok());
+}
+
+// ---- over HTTP
+
+TEST_F(PrimerTest, DocumentsNameTheCondition) {
+  const auto post = [this](const std::string& fields) {
+    return Call(*service_, "POST", "/v1/documents",
+                R"({"id":"d","text":"cats nap","collection":"kb",)" + fields + "}");
+  };
+  EXPECT_EQ(post(R"("ingestion":"own","primer":"Dogs run.")").status, 200);
+  EXPECT_EQ(runtime_->documents().GetCollection("kb")->ingestion, "own");
+  EXPECT_EQ(runtime_->documents().GetCollection("kb")->primer,
+            *runtime_->chat_template().RenderDocument("", "Dogs run."));
+  const std::string stats = Call(*service_, "GET", "/v1/stats").body;
+  EXPECT_NE(stats.find(R"("ingestion":"own")"), std::string::npos) << stats;
+  EXPECT_EQ(post(R"("ingestion":"own")").status, 200) << "the same again";
+  EXPECT_EQ(post(R"("ingestion":"bare")").status, 409);
+  const HttpReply bad = post(R"("ingestion":"psychic")");
+  EXPECT_EQ(bad.status, 400);
+  EXPECT_NE(bad.body.find(R"("param":"ingestion")"), std::string::npos) << bad.body;
+}
+
+TEST_F(PrimerTest, ASaltedDocumentIsRefusedByNeighbour) {
+  StartWith("neighbour");
+  const HttpReply reply =
+      Call(*service_, "POST", "/v1/documents", R"({"id":"d","text":"x","cache_salt":"tenant"})");
+  EXPECT_EQ(reply.status, 409);
+  EXPECT_NE(reply.body.find("cache_salt"), std::string::npos) << reply.body;
 }
 
 // Random changes: after each, every chunk has KV behind exactly what its record names, and no chunk
