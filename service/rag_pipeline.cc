@@ -269,11 +269,12 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
 AuditScope RagPipeline::ScopeOf(const Draft& draft) const {
   const Encoding& first = draft.pieces.front().encoding;
   const bool alike = std::all_of(draft.pieces.begin(), draft.pieces.end(), [&](const Piece& piece) {
-    return piece.encoding.condition == first.condition && piece.encoding.primer == first.primer;
+    return piece.encoding.condition == first.condition && piece.encoding.primer == first.primer &&
+           piece.encoding.codec == first.codec;
   });
   if (!alike) return runtime_.AuditScopeOf("mixed", {}, runtime_.codec());
   return runtime_.AuditScopeOf(std::string(IngestionName(first.condition)), first.primer,
-                               runtime_.codec());
+                               runtime_.CodecOf(first.codec));
 }
 
 // Chooses the rows to compute again and counts what choosing cost.
@@ -302,8 +303,9 @@ std::string RagPipeline::ChosenPolicy(const RagRequest& request, const Draft& dr
   if (draft.pieces.empty()) return "";
   const std::string collection =
       request.collection.empty() ? kDefaultCollection : request.collection;
+  const Encoding& encoding = draft.pieces.front().encoding;
   const auto choice = runtime_.choices().Find(
-      runtime_.ChoiceScopeOf(collection, draft.pieces.front().encoding, runtime_.codec()));
+      runtime_.ChoiceScopeOf(collection, encoding, runtime_.CodecOf(encoding.codec)));
   if (!choice) return "";
   report->chosen_by = "eval";
   return choice->policy;

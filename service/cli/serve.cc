@@ -103,9 +103,10 @@ void PrintStats(const json::value& body) {
               HumanBytes(store.at("disk_bytes").to_number<uint64_t>()).c_str(),
               store.at("read_only").as_bool() ? ", READ ONLY (disk full)" : "");
   for (const json::value& collection : store.at("collections").as_array()) {
-    std::printf("collection %s (%s): %ld documents, %ld chunks, %ld tokens\n",
+    std::printf("collection %s (%s, %s): %ld documents, %ld chunks, %ld tokens\n",
                 collection.at("name").as_string().c_str(),
                 collection.at("ingestion").as_string().c_str(),
+                collection.at("codec").as_string().c_str(),
                 static_cast<long>(collection.at("documents").to_number<int64_t>()),
                 static_cast<long>(collection.at("chunks").to_number<int64_t>()),
                 static_cast<long>(collection.at("tokens").to_number<int64_t>()));

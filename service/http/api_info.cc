@@ -108,6 +108,12 @@ json::object LoadingObject(TieredCache& cache) {
           {"computed_sooner", cache.counters().slower}};
 }
 
+// Collections of older programs name none.
+std::string CodecName(const Runtime& runtime, const Collection& collection) {
+  if (!collection.codec.empty()) return collection.codec;
+  return std::string(KvCodecName(runtime.codec()));
+}
+
 json::object StoreObject(ServiceContext& service) {
   const DatabaseSize size = service.runtime.database().Size();
   json::array collections;
@@ -124,6 +130,7 @@ json::object StoreObject(ServiceContext& service) {
       collections.push_back({{"name", collection.name},
                              {"ingestion", collection.ingestion},
                              {"primer_tokens", collection.primer.size()},
+                             {"codec", CodecName(service.runtime, collection)},
                              {"documents", documents},
                              {"chunks", chunks},
                              {"tokens", tokens},
