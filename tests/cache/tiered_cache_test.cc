@@ -250,13 +250,13 @@ TEST_F(TieredCacheTest, RemovedMeansGone) {
 // and what must stay: the one to keep, the text in another namespace, another text.
 TEST_F(TieredCacheTest, ATextIsRemovedUnderEveryFingerprint) {
   Make(10, 100);
-  const TestChunk pool = MakeTestChunk(1);
+  TestChunk pool = MakeTestChunk(1);
   TestChunk disk = pool, memory = pool, kept = pool, elsewhere = pool;
   disk.key.fingerprint.low ^= 1;
   memory.key.fingerprint.low ^= 2;
   kept.key.fingerprint.low ^= 4;
   elsewhere.key.name_space += "x";
-  const TestChunk other = MakeTestChunk(2);
+  TestChunk other = MakeTestChunk(2);
   ASSERT_STATUS_OK(Insert(disk));
   cache_->DropUpperTiers(/*memory_too=*/true);
   for (const TestChunk* chunk : {&pool, &kept, &elsewhere, &other})
