@@ -36,6 +36,7 @@ Result<std::vector<int32_t>> RenderPrimer(const ChatTemplate& chat, std::string_
     if (!primer.empty() && primer.size() + ids.size() > limit) break;
     primer.insert(primer.end(), ids.begin(), ids.end());
   }
+  if (primer.empty()) return InvalidArgument("the primer holds no text");
   if (primer.size() > limit) {
     primer[limit - 1] = primer.back();
     primer.resize(limit);

@@ -66,7 +66,7 @@ size_t PrimerLimit(int64_t wanted, int32_t max_context);
 // How chunks of one collection are encoded, or documents that a request gives as text.
 struct Encoding {
   IngestionCondition condition = IngestionCondition::kAnchor;
-  std::vector<int32_t> primer;                  // the fixed one; empty without a primer
+  std::vector<int32_t> primer;       // the fixed one; empty without a primer
   KvCodec codec = kConfiguredCodec;  // of stored KV
 
   // Of a chunk; `own_primer` stands in the place of the fixed one if it is not empty.

@@ -100,6 +100,21 @@ TEST_F(PrimerTest, OwnReencodesTheChunkBehindAChange) {
   EXPECT_FALSE(HasKv(before[0].token_ids, {}));
 }
 
+TEST_F(PrimerTest, APrimerWithoutTextIsRefused) {
+  const CollectionChoice choice{IngestionCondition::kPrimerFixed, " \n\n \n"};
+  const Status refused = service_->ingest.OpenCollection("kb", choice).status();
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("no text"), std::string::npos) << refused.message();
+  EXPECT_EQ(runtime_->documents().GetCollection("kb").status().code(), StatusCode::kNotFound);
+  Stop();
+  config_.collection_primer = "\n";
+  const auto runtime = Runtime::Create(config_, parts_);
+  ASSERT_FALSE(runtime.ok());
+  EXPECT_NE(runtime.status().message().find("collection.primer"), std::string::npos);
+  config_.collection_primer.clear();
+  Start();
+}
+
 TEST_F(PrimerTest, WhatDoesNotFitTheContextIsNamed) {
   Stop();
   config_.collection_ingestion = "own";
