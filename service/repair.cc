@@ -49,6 +49,8 @@ Result<AttentionMass> Repair::Look(const PromptPlan& plan, const QuerySelector& 
 }
 
 Status Repair::AddQueryRows(const QuerySelector& query, PromptPlan* plan, RepairReport* report) {
+  const auto rows = static_cast<double>(FusedRows(*plan));
+  int32_t chosen = 0;
   for (int32_t round = 0; round < query.rounds; ++round) {
     const PromptAccount account = AccountOf(*plan);
     KVASIR_ASSIGN_OR_RETURN(const AttentionMass mass, Look(*plan, query));
@@ -57,10 +59,13 @@ Status Repair::AddQueryRows(const QuerySelector& query, PromptPlan* plan, Repair
         query.draft > 0 ? 1.0 : static_cast<double>(mass.layer_end) / engine_.model().config.layers;
     report->looked_rows +=
         static_cast<double>(account.recomputed + account.computed + query.draft) * depth;
-    const SelectionBudget budget{query.ratio / query.rounds, query.floor / query.rounds,
+    // Of all rows by the end of this round, less what is there: no row is lost to rounding.
+    const double wanted = query.ratio * rows * (round + 1) / query.rounds;
+    const SelectionBudget budget{std::max(0.0, wanted - chosen) / rows, query.floor / query.rounds,
                                  query.mass};
-    report->selected += SelectRows(AttentionScores(mass, query), budget, plan);
+    chosen += SelectRows(AttentionScores(mass, query), budget, plan);
   }
+  report->selected += chosen;
   return Status::Ok();
 }
 
