@@ -18,7 +18,7 @@ namespace kvasir {
 
 // How stored KV is written down (cache/kv_codec.h).
 enum class KvCodec : uint8_t { kInt8 = 1, kF16 = 2, kF32 = 3, kInt4 = 4 };
-std::string_view KvCodecName(KvCodec codec);          // "int8", "f16", "f32", "int4"
+std::string_view KvCodecName(KvCodec codec);  // "int8", "f16", "f32", "int4"
 // Also "fp16" and "fp32", as settings spell them. kInvalidArgument names the choices.
 Result<KvCodec> ParseKvCodec(std::string_view name);
 

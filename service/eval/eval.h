@@ -21,8 +21,8 @@ struct EvalOptions {
   std::vector<FusionPolicy> policies;   // fused ones; concat is always there
   std::vector<std::string> ingestions;  // names of service/encoding.h, or in_place
   std::vector<KvCodec> codecs;
-  int64_t items = 0;  // so many of the questions, the first; 0 = all
-  uint64_t seed = 1;  // of the intervals' bootstrap
+  int64_t items = 0;       // so many of the questions, the first; 0 = all
+  uint64_t seed = 1;       // of the intervals' bootstrap
   bool calibrate = false;  // keep a sample of certify's rungs in the data folder for every question
   ItemRunnerOptions runner;
   EvalPromptOptions prompt;
