@@ -203,21 +203,26 @@ ChunkKey Runtime::MakeKey(const std::string& name_space, const ChunkContext& con
   return MakeChunkKey(name_space, Fingerprint(fields), token_ids);
 }
 
+namespace {
+
+// A condition and the fixed primer that belongs to it, in words.
+std::string EncodedAs(const std::string& ingestion, const std::vector<int32_t>& primer) {
+  return primer.empty() ? ingestion : ingestion + " " + DigestTokens(primer).Hex();
+}
+
+}  // namespace
+
 ChoiceScope Runtime::ChoiceScopeOf(const std::string& collection, const Encoding& encoding,
                                    KvCodec codec) const {
-  ChoiceScope scope{model_->digest, collection, std::string(IngestionName(encoding.condition)),
-                    std::string(KvCodecName(codec))};
-  if (!encoding.primer.empty()) {
-    scope.ingestion.append(" ").append(DigestTokens(encoding.primer).Hex());
-  }
-  return scope;
+  return {model_->digest, collection,
+          EncodedAs(std::string(IngestionName(encoding.condition)), encoding.primer),
+          std::string(KvCodecName(codec))};
 }
 
 AuditScope Runtime::AuditScopeOf(const std::string& ingestion, const std::vector<int32_t>& primer,
                                  KvCodec codec) const {
-  AuditScope scope{model_->digest, ingestion, std::string(KvCodecName(codec)), LadderName()};
-  if (!primer.empty()) scope.ingestion.append(" ").append(DigestTokens(primer).Hex());
-  return scope;
+  return {model_->digest, EncodedAs(ingestion, primer), std::string(KvCodecName(codec)),
+          LadderName()};
 }
 
 void Runtime::SamplePrefill() const {

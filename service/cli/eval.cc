@@ -124,8 +124,7 @@ void TellFile(const QuestionFile& file, const std::string& path) {
 }
 
 Status WriteReports(const CliContext& context, const EvalArguments& arguments,
-                    const EvalReport& report) {
-  const std::vector<RowSummary> summaries = Summarise(report);
+                    const EvalReport& report, const std::vector<RowSummary>& summaries) {
   const std::string json = ReportToJson(report, summaries);
   KVASIR_RETURN_IF_ERROR(WriteFile(arguments.output + ".json", json));
   KVASIR_RETURN_IF_ERROR(WriteFile(arguments.output + ".html", ReportToHtml(report, summaries)));
@@ -145,15 +144,15 @@ Result<Encoding> EncodingAsked(const Runtime& runtime, const std::string& collec
 }
 
 // Keeps the policy that `auto` runs under from now on, and says so.
-Status Choose(const Runtime& runtime, const std::string& collection, const EvalReport& report) {
+Status Choose(const Runtime& runtime, const std::string& collection, const EvalReport& report,
+              const std::vector<RowSummary>& summaries) {
   KVASIR_ASSIGN_OR_RETURN(const Encoding encoding, EncodingAsked(runtime, collection));
-  const std::vector<RowSummary> summaries = Summarise(report);
-  const std::string ingestion(IngestionName(encoding.condition));
-  const auto row =
-      ChooseRow(report, summaries, ingestion, std::string(KvCodecName(runtime.codec())));
+  const KvCodec stored_as = runtime.CodecOf(encoding.codec);
+  const std::string ingestion(IngestionName(encoding.condition)), codec(KvCodecName(stored_as));
+  const auto row = ChooseRow(report, summaries, ingestion, codec);
   if (!row) {
     std::fprintf(stderr, "no policy chosen for auto: no row of ingestion %s and codec %s\n",
-                 ingestion.c_str(), std::string(KvCodecName(runtime.codec())).c_str());
+                 ingestion.c_str(), codec.c_str());
     return Status::Ok();
   }
   const auto value = [&](EvalMetric metric) {
@@ -164,7 +163,7 @@ Status Choose(const Runtime& runtime, const std::string& collection, const EvalR
                             value(EvalMetric::kKlMean), value(EvalMetric::kCharged),
                             summaries[*row].items,      report.started};
   KVASIR_RETURN_IF_ERROR(
-      runtime.choices().Put(runtime.ChoiceScopeOf(collection, encoding, runtime.codec()), choice));
+      runtime.choices().Put(runtime.ChoiceScopeOf(collection, encoding, stored_as), choice));
   std::fprintf(stderr, "auto runs collection '%s' under %s from now on\n", collection.c_str(),
                choice.policy.c_str());
   return Status::Ok();
@@ -193,9 +192,10 @@ Status Evaluate(const CliContext& context, const EvalArguments& arguments,
   bar.Finish();
   KVASIR_RETURN_IF_ERROR(report.status());
   report->questions_file = arguments.questions_file;
-  KVASIR_RETURN_IF_ERROR(WriteReports(context, arguments, *report));
+  const std::vector<RowSummary> summaries = Summarise(*report);
+  KVASIR_RETURN_IF_ERROR(WriteReports(context, arguments, *report, summaries));
   if (!arguments.no_choose) {
-    KVASIR_RETURN_IF_ERROR(Choose(*runtime, options.prompt.collection, *report));
+    KVASIR_RETURN_IF_ERROR(Choose(*runtime, options.prompt.collection, *report, summaries));
   }
   return checkpoint->Remove();
 }

@@ -130,7 +130,7 @@ Result<std::vector<int32_t>> ChunkLab::FrontOf(const EvalPrompt& prompt, const E
   if (condition == IngestionCondition::kPrimerNeighbour) {
     KVASIR_ASSIGN_OR_RETURN(primer, NeighbourOf(chunk));
   }
-  if (primer.empty()) primer = runtime_.configured_primer();
+  if (primer.empty()) primer = prompt.primer;
   return Join(prompt.anchor, primer);
 }
 

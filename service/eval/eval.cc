@@ -195,8 +195,8 @@ class Evaluation {
         }
         KVASIR_ASSIGN_OR_RETURN(const CalibrationSample sample,
                                 runner_.MeasureRungs(prompt, ingestion, codec));
-        KVASIR_RETURN_IF_ERROR(
-            runtime_.audits().Add(EvalScope(runtime_, ingestion, codec), sample, question));
+        KVASIR_RETURN_IF_ERROR(runtime_.audits().Add(
+            EvalScope(runtime_, prompt.primer, ingestion, codec), sample, question));
       }
     }
     return Status::Ok();
@@ -222,8 +222,10 @@ class Evaluation {
   Result<EvalCalibration> CalibrationOf(const FusionPolicy& policy, const std::string& ingestion,
                                         KvCodec codec) {
     constexpr size_t kPoints = 20;
+    const std::vector<int32_t> primer =
+        FixedPrimerOf(runtime_, questions_.front(), options_.prompt.collection);
     KVASIR_ASSIGN_OR_RETURN(const AuditStore::Samples samples,
-                            runtime_.audits().Load(EvalScope(runtime_, ingestion, codec)));
+                            runtime_.audits().Load(EvalScope(runtime_, primer, ingestion, codec)));
     EvalCalibration calibration{
         ingestion, std::string(KvCodecName(codec)), policy.epsilon, policy.alpha, 0, {}, {}};
     calibration.samples = static_cast<int64_t>(samples->size());
@@ -251,6 +253,7 @@ class Evaluation {
 
 EvalIdentity IdentityOf(const Runtime& runtime, const EvalOptions& options,
                         const std::string& questions_digest) {
+  const std::vector<int32_t> searched = FixedPrimerOf(runtime, {}, options.prompt.collection);
   EvalIdentity identity = {{"model", runtime.model().digest},
                            {"questions", questions_digest},
                            {"items", std::to_string(options.items)},
@@ -262,6 +265,7 @@ EvalIdentity IdentityOf(const Runtime& runtime, const EvalOptions& options,
                            {"document tokens", std::to_string(options.prompt.document_tokens)},
                            {"system text", runtime.config().collection_system},
                            {"primer", DigestTokens(runtime.configured_primer()).Hex()},
+                           {"collection's primer", DigestTokens(searched).Hex()},
                            {"kv dtype", runtime.config().engine_kv_dtype}};
   if (options.calibrate) identity.emplace_back("calibrate", "yes");
   std::string names;

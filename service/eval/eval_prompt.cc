@@ -78,9 +78,19 @@ int64_t EvalPrompt::tokens() const {
   return static_cast<int64_t>(tokens);
 }
 
+std::vector<int32_t> FixedPrimerOf(const Runtime& runtime, const EvalQuestion& question,
+                                   const std::string& collection) {
+  if (!question.has_documents) {
+    const auto stored = runtime.documents().GetCollection(collection);
+    if (stored.ok() && !stored->primer.empty()) return stored->primer;
+  }
+  return runtime.configured_primer();
+}
+
 Result<EvalPrompt> MakeEvalPrompt(Runtime& runtime, const EvalQuestion& question,
                                   const EvalPromptOptions& options) {
   EvalPrompt prompt;
+  prompt.primer = FixedPrimerOf(runtime, question, options.collection);
   std::string system = runtime.config().collection_system;
   if (question.has_documents) {
     KVASIR_RETURN_IF_ERROR(AddDocuments(runtime, question, options, &prompt));

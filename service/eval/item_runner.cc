@@ -26,6 +26,14 @@ struct ItemRunner::Outcome {
   RequestTiming timing;
 };
 
+// The gold answer's tokens, as many as are compared.
+std::vector<int32_t> ItemRunner::GoldPath(const EvalPrompt& prompt) const {
+  if (prompt.gold.empty()) return {};
+  std::vector<int32_t> path = prompt.gold.front();
+  path.resize(std::min(path.size(), static_cast<size_t>(options_.steps)));
+  return path;
+}
+
 Result<ItemRunner::Outcome> ItemRunner::Run(const PromptPlan& plan, const EvalPrompt& prompt) {
   Outcome outcome;
   Request request;
@@ -34,8 +42,7 @@ Result<ItemRunner::Outcome> ItemRunner::Run(const PromptPlan& plan, const EvalPr
   request.stop_ids = runtime_.chat_template().stop_ids();
   const size_t steps = path_.size();
   request.forced.push_back(path_);
-  std::vector<int32_t> gold = prompt.gold.empty() ? std::vector<int32_t>() : prompt.gold.front();
-  gold.resize(std::min(gold.size(), static_cast<size_t>(options_.steps)));
+  const std::vector<int32_t> gold = GoldPath(prompt);
   if (!gold.empty()) request.forced.push_back(gold);
   request.only_forced = !options_.free_answers;
   request.on_logits = [&](const std::vector<float>& logits) {
@@ -81,20 +88,25 @@ Result<ItemResult> ItemRunner::RunExact(const EvalPrompt& prompt,
   request.prompt = prompt.Flat();
   request.max_tokens = options_.steps;
   request.stop_ids = runtime_.chat_template().stop_ids();
-  request.on_logits = [this](const std::vector<float>& logits) { reference_.push_back(logits); };
+  // One pass: the gold answer is forced first, then full prefill answers freely.
+  Outcome outcome;
+  const size_t gold_steps = GoldPath(prompt).size();
+  if (gold_steps > 0) request.forced.push_back(GoldPath(prompt));
+  request.on_logits = [&](const std::vector<float>& logits) {
+    const bool start = reference_.empty();
+    if (outcome.gold.size() < gold_steps) {
+      outcome.gold.push_back(logits);
+      if (!start) return;
+    }
+    reference_.push_back(logits);
+  };
   KVASIR_ASSIGN_OR_RETURN(const FinishedCall call, RunToEnd(runtime_.engine(), std::move(request)));
-  full_tokens_ = call.tokens;
+  full_tokens_ = outcome.tokens = call.tokens;
   full_text_ = runtime_.tokenizer().Decode(full_tokens_);
   for (const std::vector<float>& logits : reference_) path_.push_back(ArgMax(logits));
   ItemResult result;
   result.kl.assign(reference_.size(), 0.0);
   result.top1_matches = static_cast<int64_t>(reference_.size());
-  Outcome outcome;
-  outcome.tokens = full_tokens_;
-  if (!prompt.gold.empty() && options_.free_answers) {
-    // A second pass for the gold answer's likelihood alone.
-    KVASIR_ASSIGN_OR_RETURN(outcome, Run(prompt.Flat(), prompt));
-  }
   ReadFree(outcome, &result);
   ReadGold(outcome, prompt, &result);
   result.charged = 1;
@@ -170,8 +182,9 @@ Result<ItemResult> ItemRunner::RunPolicy(const EvalPrompt& prompt, const std::st
   KVASIR_ASSIGN_OR_RETURN(Assembly assembly, Assemble(prompt, ingestion, codec, policy, &load_ms));
   RepairReport repair;
   if (policy.kind == PolicyKind::kCertify) {
-    KVASIR_ASSIGN_OR_RETURN(const AuditStore::Samples samples,
-                            runtime_.audits().Load(EvalScope(runtime_, ingestion, codec)));
+    KVASIR_ASSIGN_OR_RETURN(
+        const AuditStore::Samples samples,
+        runtime_.audits().Load(EvalScope(runtime_, prompt.primer, ingestion, codec)));
     CertificateReport ignored;
     KVASIR_ASSIGN_OR_RETURN(repair, certifier_.Certify(policy, *samples, &assembly.plan, &ignored));
   } else {
@@ -188,11 +201,11 @@ Result<CalibrationSample> ItemRunner::MeasureRungs(const EvalPrompt& prompt,
   return certifier_.Measure(assembly.plan, reference_.front());
 }
 
-AuditScope EvalScope(const Runtime& runtime, const std::string& ingestion, KvCodec codec) {
+AuditScope EvalScope(const Runtime& runtime, const std::vector<int32_t>& primer,
+                     const std::string& ingestion, KvCodec codec) {
   const auto condition = ParseIngestion(ingestion);
   const bool primed = condition.ok() && HasPrimer(*condition);
-  return runtime.AuditScopeOf(ingestion,
-                              primed ? runtime.configured_primer() : std::vector<int32_t>(), codec);
+  return runtime.AuditScopeOf(ingestion, primed ? primer : std::vector<int32_t>(), codec);
 }
 
 }  // namespace kvasir

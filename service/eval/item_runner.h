@@ -24,8 +24,10 @@ struct ItemRunnerOptions {
   bool free_answers = true;  // decode every row freely too: divergence, ROUGE-L, F1
 };
 
-// Where certify's samples of such rows lie: the same place as those of live requests.
-AuditScope EvalScope(const Runtime& runtime, const std::string& ingestion, KvCodec codec);
+// Where certify's samples of such rows lie: the same place as those of live requests. primer:
+// FixedPrimerOf, left out where the condition has none.
+AuditScope EvalScope(const Runtime& runtime, const std::vector<int32_t>& primer,
+                     const std::string& ingestion, KvCodec codec);
 
 class ItemRunner {
  public:
@@ -54,6 +56,7 @@ class ItemRunner {
   struct Outcome;
   Result<Assembly> Assemble(const EvalPrompt& prompt, const std::string& ingestion, KvCodec codec,
                             const FusionPolicy& policy, double* load_ms);
+  std::vector<int32_t> GoldPath(const EvalPrompt& prompt) const;
   Result<Outcome> Run(const PromptPlan& plan, const EvalPrompt& prompt);
   Result<ItemResult> Compare(const PromptPlan& plan, const EvalPrompt& prompt,
                              const RepairReport& repair, double load_ms);
