@@ -74,6 +74,7 @@ class EngineImpl final : public Engine {
   Status HandleRows(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
   Status Continue(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
   void OfferPrefix(Sequence& sequence);
+  void OfferSegments(Sequence& sequence);
   void Finish(RequestId id, FinishReason reason, Status status);
   RequestTiming TimingOf(const Progress& progress) const;
   void PublishCounts();

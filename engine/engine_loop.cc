@@ -121,7 +121,10 @@ void EngineImpl::Handle(Sequence& sequence, const Status& status, std::span<cons
 Status EngineImpl::HandleRows(Sequence& sequence, std::span<const float> logits,
                               FinishReason* finish) {
   if (!sequence.prefill_done()) return Status::Ok();
-  if (sequence.answered() == 0) OfferPrefix(sequence);
+  if (sequence.answered() == 0) {
+    OfferPrefix(sequence);
+    OfferSegments(sequence);
+  }
   if (sequence.max_tokens() == 0) {
     *finish = FinishReason::kLength;
     return Status::Ok();
@@ -177,6 +180,17 @@ void EngineImpl::OfferPrefix(Sequence& sequence) {
   if (ids.empty()) return;
   const auto tokens = static_cast<int32_t>(ids.size()) * kBlockTokens;
   sequence.request().on_prefix(blocks_.Share(std::move(ids), tokens));
+}
+
+void EngineImpl::OfferSegments(Sequence& sequence) {
+  if (!sequence.request().on_segments) return;
+  std::vector<std::shared_ptr<const KvBlocks>> segments;
+  for (std::vector<int32_t>& ids : sequence.SegmentBlocks()) {
+    const int32_t tokens = sequence.SegmentTokens(segments.size());
+    segments.push_back(blocks_.Share(std::move(ids), tokens));
+  }
+  segments.push_back(nullptr);
+  sequence.request().on_segments(std::move(segments));
 }
 
 RequestTiming EngineImpl::TimingOf(const Progress& progress) const {

@@ -76,6 +76,11 @@ struct Request {
   // After prefill, for prompts of one segment only (exact KV from position 0): the full blocks of
   // the prompt, so that the caller's prefix index can share them. Called on the engine's thread.
   std::function<void(std::shared_ptr<const KvBlocks>)> on_prefix;
+
+  // After prefill: KV of each of the prompt's segments that hold tokens, but for the last one
+  // (null: the answer is written there), rows computed again included, so that another request can
+  // go on from it. Called on the engine's thread.
+  std::function<void(std::vector<std::shared_ptr<const KvBlocks>>)> on_segments;
 };
 
 }  // namespace kvasir

@@ -175,10 +175,7 @@ Sequence::CaptureRows Sequence::LastRows(int32_t count, int32_t row_begin, int32
   return {row_begin + skipped, row_begin + rows, first + skipped - begin};
 }
 
-int32_t Sequence::capture_tokens() const {
-  const SegmentPlan& last = request_.prompt.segments.back();
-  return static_cast<int32_t>(last.recompute.size()) + last.tokens() - last.reused();
-}
+int32_t Sequence::capture_tokens() const { return request_.prompt.segments.back().rows(); }
 
 void Sequence::Advance() {
   next_row_ += size_t(appended_);
@@ -221,6 +218,13 @@ std::vector<int32_t> Sequence::ExactPrefixBlocks() const {
   if (!exact) return {};
   const std::vector<int32_t>& blocks = segments_.front().blocks;
   return {blocks.begin(), blocks.begin() + prompt_tokens_ / kBlockTokens};
+}
+
+std::vector<std::vector<int32_t>> Sequence::SegmentBlocks() const {
+  KVASIR_CHECK(prefill_done());
+  std::vector<std::vector<int32_t>> all;
+  for (size_t s = 0; s + 1 < segments_.size(); ++s) all.push_back(segments_[s].blocks);
+  return all;
 }
 
 }  // namespace kvasir

@@ -93,6 +93,9 @@ class Sequence {
 
   // The leading full blocks of the prompt if it is one segment of exact KV from position 0.
   std::vector<int32_t> ExactPrefixBlocks() const;
+  // Blocks of each segment but the last, by segment, once the prompt is computed.
+  std::vector<std::vector<int32_t>> SegmentBlocks() const;
+  int32_t SegmentTokens(size_t segment) const { return request_.prompt.segments[segment].tokens(); }
 
  private:
   bool Writes(size_t segment, int32_t block) const;

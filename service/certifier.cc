@@ -9,6 +9,8 @@
 namespace kvasir {
 namespace {
 
+using SegmentKv = std::vector<std::shared_ptr<const KvBlocks>>;
+
 constexpr size_t kRungs = std::size(kCertifyRungs);
 
 FusionPolicy PolicyOf(size_t rung) {
@@ -21,10 +23,22 @@ PromptPlan PlanOf(const PromptPlan& stored, const std::vector<float>& scores, si
   return plan;
 }
 
-// Rows that a pass over the plan computes.
-double RowsOf(const PromptPlan& plan) {
-  const PromptAccount account = AccountOf(plan);
-  return static_cast<double>(account.recomputed + account.computed);
+double RowsOf(const PromptPlan& plan) { return static_cast<double>(plan.rows()); }
+
+// The plan that goes on from a tried one's KV: `kept` by segment. What it need not compute again
+// still counts as recomputed.
+PromptPlan AnswerPlan(const PromptPlan& tried, const SegmentKv& kept) {
+  PromptPlan plan = tried;
+  size_t next = 0;
+  for (SegmentPlan& segment : plan.segments) {
+    if (segment.tokens() == 0) continue;
+    const std::shared_ptr<const KvBlocks>& kv = kept.at(next++);
+    if (segment.recompute.empty() || kv == nullptr) continue;
+    segment.blocks = kv;
+    segment.repaired += static_cast<int32_t>(segment.recompute.size());
+    segment.recompute.clear();
+  }
+  return plan;
 }
 
 }  // namespace
@@ -48,9 +62,11 @@ PromptPlan StoredPlan(const PromptPlan& plan) {
   return stored;
 }
 
-Result<std::vector<float>> Certifier::FirstLogits(const PromptPlan& plan, const Pass& pass) {
+Result<std::vector<float>> Certifier::FirstLogits(const PromptPlan& plan, const Pass& pass,
+                                                  SegmentKv* kept) {
   std::vector<float> logits;
   Request request;
+  if (kept != nullptr) request.on_segments = [kept](SegmentKv kv) { *kept = std::move(kv); };
   request.prompt = plan;
   request.max_tokens = 1;
   request.on_logits = [&logits](const std::vector<float>& values) {
@@ -76,16 +92,18 @@ Status Certifier::Climb(std::span<const CalibrationSample> samples, double alpha
   repair->looked_rows = base.rows;
   for (size_t rung = 0; rung < kRungs; ++rung) {
     PromptPlan tried = PlanOf(*plan, base.scores, rung);
-    KVASIR_ASSIGN_OR_RETURN(std::vector<float> logits, FirstLogits(tried, pass));
-    repair->looked_rows += RowsOf(tried);
+    SegmentKv kept;
+    KVASIR_ASSIGN_OR_RETURN(std::vector<float> logits, FirstLogits(tried, pass, &kept));
     report->movement.push_back(KlDivergence(logits, base.logits));
     if (StopAt(report->movement, report->lambda) == rung) {
       report->rung = PolicyOf(rung).Name();
       report->predicted_kl = PredictKl(samples, rung, report->movement.back(), alpha);
       repair->selected = static_cast<int32_t>(AccountOf(tried).recomputed);
-      *plan = std::move(tried);
+      *plan = AnswerPlan(tried, kept);
+      repair->looked_rows += RowsOf(*plan);  // the question, once more than it answers
       return Status::Ok();
     }
+    repair->looked_rows += RowsOf(tried);
     base.logits = std::move(logits);
   }
   *plan = FlatPlan(*plan);
@@ -126,13 +144,14 @@ Result<CalibrationSample> Certifier::Measure(const PromptPlan& stored,
   const auto all = static_cast<double>(AccountOf(stored).requested);
   CalibrationSample sample;
   double spent = base.rows;
+  const double answer = RowsOf(stored);
   for (size_t rung = 0; rung < kRungs; ++rung) {
     const PromptPlan plan = PlanOf(stored, base.scores, rung);
     KVASIR_ASSIGN_OR_RETURN(std::vector<float> logits, FirstLogits(plan, pass));
     spent += RowsOf(plan);
     sample.movement.push_back(KlDivergence(logits, base.logits));
     sample.kl.push_back(KlDivergence(exact, logits));
-    sample.charged.push_back((spent + RowsOf(plan)) / all);
+    sample.charged.push_back((spent + answer) / all);
     base.logits = std::move(logits);
   }
   sample.charged.push_back((spent + all) / all);

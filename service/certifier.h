@@ -4,11 +4,13 @@
 //
 // One look over the KV as stored gives the logits below rung 0 and the scores by which all rungs
 // choose: each rung holds the rows of the one before it. A rung is a request of one token like any
-// other. Everything but the plan that answers is charged as looked-at rows. Blocks the caller;
-// thread-safe.
+// other. The answer goes on from the KV of the rung where the rule stops and computes the question
+// alone once more; looks, abandoned rungs and that question are charged as looked-at rows. Blocks
+// the caller; thread-safe.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -51,7 +53,10 @@ class Certifier {
                                     const Pass& pass);
 
   // Logits of the plan's first answer token, fp32 [V].
-  static Result<std::vector<float>> FirstLogits(const PromptPlan& plan, const Pass& pass);
+  // `kept`, unless null: KV of its segments (Request::on_segments).
+  static Result<std::vector<float>> FirstLogits(
+      const PromptPlan& plan, const Pass& pass,
+      std::vector<std::shared_ptr<const KvBlocks>>* kept = nullptr);
 
  private:
   // What is known below rung 0.

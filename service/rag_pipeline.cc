@@ -38,7 +38,7 @@ bool StaysInPrompt(const ChunkLookup& lookup) {
 // Rows of a segment that came to the prompt as blocks computed for this very request: no saved
 // work, so they count as computed.
 void CountAsComputed(const SegmentPlan& segment, PromptAccount* account) {
-  const int64_t kept = segment.reused() - static_cast<int64_t>(segment.recompute.size());
+  const int64_t kept = segment.kept();
   (segment.reuse == ReuseKind::kPrefix ? account->prefix : account->fused) -= kept;
   account->computed += kept;
 }
@@ -257,7 +257,7 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
     int64_t kept = 0;
     if (!flat) {
       const SegmentPlan& plan = segments[segment];
-      kept = plan.reused() - static_cast<int64_t>(plan.recompute.size());
+      kept = plan.kept();
       if (!hit) CountAsComputed(plan, &report->account);
     }
     runtime_.statistics().RecordChunk(draft.keys[i], draft.lookups[i], hit ? kept : 0);

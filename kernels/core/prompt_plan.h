@@ -27,15 +27,28 @@ struct SegmentPlan {
   // Rows with KV in `blocks` that are computed again all the same (sparse re-prefill), sorted,
   // unique, local indices < blocks->tokens(). Written into private copies of their blocks.
   std::vector<int32_t> recompute;
+  // Of the reused tokens: rows that an earlier pass of the same answer computed again, whose KV
+  // `blocks` holds already. Counted as recomputed.
+  int32_t repaired = 0;
 
   int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t reused() const { return blocks ? blocks->tokens() : 0; }
+  // Rows that a pass over the prompt computes.
+  int32_t rows() const { return tokens() - reused() + static_cast<int32_t>(recompute.size()); }
+  // Reused rows left as they were stored.
+  int32_t kept() const { return reused() - repaired - static_cast<int32_t>(recompute.size()); }
 };
 
 // The last segment must hold at least one row to compute: the last prompt token, whose logits
 // start the answer. Generated tokens continue the last segment.
 struct PromptPlan {
   std::vector<SegmentPlan> segments;
+
+  int64_t rows() const {
+    int64_t rows = 0;
+    for (const SegmentPlan& segment : segments) rows += segment.rows();
+    return rows;
+  }
 };
 
 // Exact accounting of a prompt: requested = prefix + fused + recomputed + computed.
@@ -58,12 +71,10 @@ struct PromptAccount {
 inline PromptAccount AccountOf(const PromptPlan& plan) {
   PromptAccount account;
   for (const SegmentPlan& segment : plan.segments) {
-    const auto recomputed = static_cast<int64_t>(segment.recompute.size());
     account.requested += segment.tokens();
-    account.recomputed += recomputed;
+    account.recomputed += segment.reused() - segment.kept();
     account.computed += segment.tokens() - segment.reused();
-    (segment.reuse == ReuseKind::kPrefix ? account.prefix : account.fused) +=
-        segment.reused() - recomputed;
+    (segment.reuse == ReuseKind::kPrefix ? account.prefix : account.fused) += segment.kept();
   }
   return account;
 }

@@ -137,8 +137,8 @@ Result<ItemResult> ItemRunner::Compare(const PromptPlan& plan, const EvalPrompt&
   if (fused > 0) {
     result.selected = static_cast<double>(account.recomputed) / static_cast<double>(fused);
   }
-  const auto rows = static_cast<double>(account.recomputed + account.computed);
-  const double repaired = static_cast<double>(account.recomputed) / std::max(1.0, rows);
+  const auto rows = static_cast<double>(plan.rows());
+  const double repaired = (rows - static_cast<double>(account.computed)) / std::max(1.0, rows);
   result.ttft.lookup_ms = prompt.lookup_ms;
   result.ttft.load_ms = load_ms;
   result.ttft.repair_ms = repair.ms + outcome.timing.prefill_ms * repaired;

@@ -45,6 +45,29 @@ TEST(EngineSharing, PrefillOnlyCapturesTheLastSegmentWhateverTheSlices) {
   EXPECT_TRUE(SameBits(a->v, b->v));
 }
 
+TEST(EngineSharing, SegmentsOfOneRequestAreTheNextOnesKv) {
+  auto engine = TinyEngine();
+  const Ids anchor = RandomTokens(9, 21), chunk = RandomTokens(40, 22), tail = RandomTokens(7, 23);
+  const auto stored = test::LoadChunk(*engine, *test::CaptureChunk(*engine, anchor, chunk));
+  const int32_t free = engine->stats().blocks_free;
+  std::vector<std::shared_ptr<const KvBlocks>> kept;
+  Request first = Ask({Fresh(anchor), Reused(chunk, stored, {0, 17, 39}), Fresh(tail)}, 4);
+  first.on_segments = [&](auto segments) { kept = std::move(segments); };
+  const Answer repaired = RunOne(*engine, first);
+  ASSERT_EQ(kept.size(), 3u);
+  ASSERT_TRUE(kept[0] && kept[1]);
+  EXPECT_EQ(kept[2], nullptr);
+  EXPECT_EQ(kept[1]->tokens(), 40);
+  // The anchor's block and private copies of all three blocks of the chunk are still held.
+  EXPECT_EQ(engine->stats().blocks_free, free - 4);
+  const Answer again =
+      RunOne(*engine, Ask({Reused(anchor, kept[0]), Reused(chunk, kept[1]), Fresh(tail)}, 4));
+  EXPECT_EQ(again.tokens, repaired.tokens);
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(SameBits(again.logits[i], repaired.logits[i]));
+  kept.clear();
+  EXPECT_EQ(engine->stats().blocks_free, free);
+}
+
 TEST(EngineSharing, PrefixBlocksAnswerAsTheWholePrompt) {
   auto engine = TinyEngine();
   const Ids prompt = RandomTokens(45, 9);

@@ -67,8 +67,27 @@ TEST_F(CertifierTest, StopsAtTheFirstRungThatTheRuleAllows) {
   EXPECT_EQ(report.certificate->samples, 9);
   EXPECT_EQ(report.certificate->predicted_kl, 0.0);  // all samples' KL
   EXPECT_GT(report.account.recomputed, 0);
-  // The look, and the rung once more than it answers.
-  EXPECT_DOUBLE_EQ(report.account.looked, Computed(stored) + Computed(report));
+  // The look, and the question once more than it answers.
+  EXPECT_DOUBLE_EQ(report.account.looked, 2 * Computed(stored));
+}
+
+// The answer goes on from the rung's own KV: to the bit what the rung alone would answer.
+TEST_F(CertifierTest, AnswersFromTheKvOfTheRungWhereItStopped) {
+  Calibrate(1e6);
+  Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  const std::string rung = FusionPolicy::Query(kCertifyRungs[0]).Name();
+  std::string certified, queried;
+  const CacheReport report = Ask(Certified(), &certified);
+  const CacheReport wanted = Ask(Question(kTexts, CacheMode::kFused, rung), &queried);
+  EXPECT_EQ(certified, queried);
+  EXPECT_EQ(report.account.recomputed, wanted.account.recomputed);
+  EXPECT_EQ(report.account.fused, wanted.account.fused);
+  const auto prompt = service_->rag.Prepare(Certified());
+  const auto same = service_->rag.Prepare(Question(kTexts, CacheMode::kFused, rung));
+  ASSERT_TRUE(prompt.ok() && same.ok());
+  EXPECT_EQ(prompt->plan.rows(), StoredPlan(same->plan).rows());
+  EXPECT_EQ(*Certifier::FirstLogits(prompt->plan, Pass()),
+            *Certifier::FirstLogits(same->plan, Pass()));
 }
 
 TEST_F(CertifierTest, ClimbsToExactAndChargesEveryRung) {
@@ -103,7 +122,8 @@ TEST_F(CertifierTest, MeasuresEveryRungAgainstExact) {
 
   std::vector<float> below = *Certifier::FirstLogits(concat->plan, Pass());
   const auto requested = static_cast<double>(concat->report.account.requested);
-  double spent = Computed(concat->report) / requested;
+  const double question = Computed(concat->report) / requested;
+  double spent = question;
   for (size_t rung = 0; rung < 3; ++rung) {
     const auto prompt = service_->rag.Prepare(
         Question(kTexts, CacheMode::kFused, FusionPolicy::Query(kCertifyRungs[rung]).Name()));
@@ -113,7 +133,7 @@ TEST_F(CertifierTest, MeasuresEveryRungAgainstExact) {
     EXPECT_EQ(sample->movement[rung], KlDivergence(logits, below));
     const double rows = Computed(prompt->report) / requested;
     spent += rows;
-    EXPECT_NEAR(sample->charged[rung], spent + rows, 1e-12);
+    EXPECT_NEAR(sample->charged[rung], spent + question, 1e-12);
     below = logits;
   }
   EXPECT_NEAR(sample->charged[3], spent + 1, 1e-12);
