@@ -65,9 +65,6 @@ void EngineImpl::Step() {
     Progress& progress = progress_[sequence->id()];
     if (progress.first_step == Clock::time_point{}) progress.first_step = now;
   }
-  const bool through_all_layers =
-      std::none_of(plan.sequences.begin(), plan.sequences.end(),
-                   [](const Sequence* sequence) { return sequence->request().layers > 0; });
   runner_.Run(
       plan, [&] { scheduler_.Complete(plan); },
       [this](Sequence& sequence, const Status& status, std::span<const float> logits) {
@@ -77,7 +74,7 @@ void EngineImpl::Step() {
   const std::lock_guard lock(mutex_);
   ++stats_.steps;
   stats_.rows += static_cast<uint64_t>(plan.batch.rows());
-  if (plan.batch.rows() < kPrefillRows || !through_all_layers) return;
+  if (plan.batch.rows() < kPrefillRows || plan.has_probe()) return;
   stats_.prefill_rows += static_cast<uint64_t>(plan.batch.rows());
   stats_.prefill_seconds += taken.count();
 }

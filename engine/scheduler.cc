@@ -20,6 +20,11 @@ std::unique_ptr<Sequence> Take(Container& from, RequestId id) {
 
 }  // namespace
 
+bool StepPlan::has_probe() const {
+  return std::any_of(sequences.begin(), sequences.end(),
+                     [](const Sequence* sequence) { return sequence->request().layers > 0; });
+}
+
 Scheduler::Scheduler(BlockPool* pool, const SchedulerOptions& options, Reclaimer reclaimer)
     : pool_(pool), options_(options), reclaimer_(std::move(reclaimer)) {
   KVASIR_CHECK(options_.step_rows >= 1 && options_.max_sequences >= 1);

@@ -35,6 +35,8 @@ struct StepPlan {
   bool stalled = false;  // nothing runs and no waiting request fits the pool
 
   bool empty() const { return sequences.empty(); }
+  // Whether a request of it ends before the last layer (Request::layers).
+  bool has_probe() const;
 };
 
 class Scheduler {

@@ -39,12 +39,6 @@ void AddAttention(Sequence& sequence, int32_t shift, const ModelConfig& config,
   ranges->push_back({mass, rows.begin + shift, rows.end + shift});
 }
 
-// Rows that end at different layers do not go in one pass.
-bool HasProbe(const StepPlan& plan) {
-  return std::any_of(plan.sequences.begin(), plan.sequences.end(),
-                     [](const Sequence* sequence) { return sequence->request().layers > 0; });
-}
-
 }  // namespace
 
 Status StepRunner::TryCompute(const StepBatch& batch, std::span<Sequence* const> sequences) {
@@ -100,7 +94,8 @@ void StepRunner::Run(const StepPlan& plan, const std::function<void()>& computed
                      const Handler& handle) {
   CheckOwners(plan);
   for (const BlockCopy& copy : plan.copies) backend_.CopyBlock(pool_, copy.from, copy.to);
-  if (plan.sequences.size() > 1 && HasProbe(plan)) {
+  // Rows that end at different layers do not go in one pass.
+  if (plan.sequences.size() > 1 && plan.has_probe()) {
     computed();
     return RunEachAlone(plan, handle);
   }

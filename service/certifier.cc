@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "cache/selector.h"
+#include "service/elapsed.h"
 #include "service/eval/metrics.h"
 
 namespace kvasir {
@@ -127,8 +128,7 @@ Result<RepairReport> Certifier::Certify(const FusionPolicy& policy,
   } else {
     *plan = FlatPlan(*plan);
   }
-  repair.ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  repair.ms = MillisecondsSince(begin);
   return repair;
 }
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "service/elapsed.h"
 #include "service/name_space.h"
 
 namespace kvasir {
@@ -12,10 +13,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int32_t kDefaultMaxTokens = 512;
-
-double MillisecondsSince(Clock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-}
 
 // The question that retrieval looks for: the last user message.
 std::string QuestionOf(const RagRequest& request) {

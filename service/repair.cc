@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cache/selector.h"
+#include "service/elapsed.h"
 #include "service/engine_call.h"
 
 namespace kvasir {
@@ -114,8 +115,7 @@ Result<RepairReport> Repair::Choose(const FusionPolicy& policy, PromptPlan* plan
     KVASIR_RETURN_IF_ERROR(AddBlendRows(policy.blend_ratio, plan, &report));
   }
   if (policy.query.ratio > 0) KVASIR_RETURN_IF_ERROR(AddQueryRows(policy.query, plan, &report));
-  report.ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  report.ms = MillisecondsSince(begin);
   return report;
 }
 

@@ -6,6 +6,7 @@
 #include "cache/fusion_policy.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "service/certifier.h"
+#include "service/elapsed.h"
 #include "service/paths.h"
 #include "service/primer_text.h"
 
@@ -51,8 +52,7 @@ Result<std::unique_ptr<Runtime>> Runtime::Create(const Config& config) {
   const auto begin = std::chrono::steady_clock::now();
   KVASIR_ASSIGN_OR_RETURN(RuntimeParts parts, LoadParts(config));
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, Create(config, std::move(parts)));
-  runtime->start_ms_ =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  runtime->start_ms_ = MillisecondsSince(begin);
   return runtime;
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "cache/kv_codec.h"
+#include "service/elapsed.h"
 #include "service/engine_call.h"
 
 namespace kvasir {
@@ -90,8 +91,7 @@ Result<std::shared_ptr<const KvBlocks>> ChunkLab::Load(const KvCapture& capture,
   const auto begin = std::chrono::steady_clock::now();
   KVASIR_ASSIGN_OR_RETURN(const std::vector<KvLayerPlanes> planes, DecodePlanes(encoded));
   KVASIR_ASSIGN_OR_RETURN(auto blocks, runtime_.engine().LoadBlocks(planes));
-  *load_ms +=
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  *load_ms += MillisecondsSince(begin);
   return blocks;
 }
 
@@ -166,8 +166,11 @@ Result<LabChunks> ChunkLab::Make(const EvalPrompt& prompt, const std::string& in
   if (!prompt.anchor.empty()) {
     KVASIR_ASSIGN_OR_RETURN(made.anchor, Front(prompt.anchor));
   }
+  // As stored: KV at position 0 keeps 16 bits.
+  const KvCodec stored_as =
+      ingestion == IngestionName(IngestionCondition::kBare) ? KvCodec::kF16 : codec;
   for (const auto& capture : captures_[ingestion]) {
-    KVASIR_ASSIGN_OR_RETURN(auto blocks, Load(*capture, codec, &made.load_ms));
+    KVASIR_ASSIGN_OR_RETURN(auto blocks, Load(*capture, stored_as, &made.load_ms));
     made.chunks.push_back(std::move(blocks));
   }
   return made;

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "service/elapsed.h"
+
 namespace kvasir {
 namespace {
 
@@ -48,8 +50,7 @@ Status AddFound(Runtime& runtime, const EvalQuestion& question, const EvalPrompt
   search.top_k = options.top_k;
   KVASIR_ASSIGN_OR_RETURN(const std::vector<SearchHit> hits, retriever->Search(search));
   if (hits.empty()) return NotFound("collection '" + options.collection + "' holds nothing");
-  prompt->lookup_ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  prompt->lookup_ms = MillisecondsSince(begin);
   for (const SearchHit& hit : hits) {
     EvalChunk chunk{hit.chunk.token_ids, hit.chunk.title + "\n" + hit.chunk.text, {}};
     KVASIR_ASSIGN_OR_RETURN(chunk.before_in_document, Before(runtime, hit.chunk));

@@ -21,7 +21,7 @@ struct HtmlColumn {
   bool interval;
 };
 
-constexpr std::array<HtmlColumn, 16> kColumns = {{
+constexpr std::array<HtmlColumn, 17> kColumns = {{
     {EvalMetric::kKlStep1, "KL step 1", "nats", ShortNumber, true},
     {EvalMetric::kKlMean, "KL mean", "nats", ShortNumber, true},
     {EvalMetric::kKlP95, "KL p95", "nats", ShortNumber, true},
@@ -30,6 +30,7 @@ constexpr std::array<HtmlColumn, 16> kColumns = {{
     {EvalMetric::kTtftTotal, "TTFT", "ms", MillisecondsText, true},
     {EvalMetric::kKlP50, "KL p50", "nats", ShortNumber, false},
     {EvalMetric::kKlMax, "KL max", "nats", ShortNumber, false},
+    {EvalMetric::kKlItemsP95, "KL p95", "of items' means", ShortNumber, true},
     {EvalMetric::kFirstDivergence, "diverges", "after tokens", TokensText, true},
     {EvalMetric::kSameText, "same text", "of items", PercentText, true},
     {EvalMetric::kRougeL, "ROUGE-L", "vs full", ShortNumber, true},

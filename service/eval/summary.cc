@@ -11,11 +11,11 @@ using Column = std::map<int64_t, double>;  // item index -> the metric's value
 
 bool IsPooled(EvalMetric metric) {
   return metric == EvalMetric::kKlP50 || metric == EvalMetric::kKlP95 ||
-         metric == EvalMetric::kKlMax;
+         metric == EvalMetric::kKlMax || metric == EvalMetric::kKlItemsP95;
 }
 
 double PooledShare(EvalMetric metric) {
-  return metric == EvalMetric::kKlP50 ? 0.5 : metric == EvalMetric::kKlP95 ? 0.95 : 1.0;
+  return metric == EvalMetric::kKlP50 ? 0.5 : metric == EvalMetric::kKlMax ? 1.0 : 0.95;
 }
 
 double MeanOf(const std::vector<double>& values) {
@@ -83,7 +83,9 @@ class Summariser {
   std::optional<Estimate> Pooled(const EvalRow& row, EvalMetric metric) {
     std::vector<std::vector<double>> values;
     for (const ItemResult& result : row.items) {
-      if (!result.kl.empty()) values.push_back(result.kl);
+      if (result.kl.empty()) continue;
+      values.push_back(metric == EvalMetric::kKlItemsP95 ? std::vector{MeanOf(result.kl)}
+                                                         : result.kl);
     }
     if (values.empty()) return std::nullopt;
     return Over(values.size()).PooledPercentile(values, PooledShare(metric));
@@ -129,12 +131,12 @@ class Summariser {
 
 std::string_view MetricName(EvalMetric metric) {
   static constexpr std::array<std::string_view, kEvalMetrics> kNames = {
-      "kl_step1",        "kl_mean",        "kl_p50",           "kl_p95",
-      "kl_max",          "top1",           "first_divergence", "same_text",
-      "rouge_l",         "f1_full",        "f1_gold",          "gold_loglik",
-      "refusal_rate",    "charged",        "question_share",   "selected",
-      "ttft_ms.total",   "ttft_ms.lookup", "ttft_ms.load",     "ttft_ms.repair",
-      "ttft_ms.question"};
+      "kl_step1",       "kl_mean",         "kl_p50",         "kl_p95",
+      "kl_max",         "kl_items_p95",    "top1",           "first_divergence",
+      "same_text",      "rouge_l",         "f1_full",        "f1_gold",
+      "gold_loglik",    "refusal_rate",    "charged",        "question_share",
+      "selected",       "ttft_ms.total",   "ttft_ms.lookup", "ttft_ms.load",
+      "ttft_ms.repair", "ttft_ms.question"};
   return kNames[static_cast<size_t>(metric)];
 }
 
@@ -186,6 +188,7 @@ std::optional<double> ItemMetric(const ItemResult& result, EvalMetric metric) {
     case EvalMetric::kKlP50:
     case EvalMetric::kKlP95:
     case EvalMetric::kKlMax:
+    case EvalMetric::kKlItemsP95:
     case EvalMetric::kCount:
       break;
   }

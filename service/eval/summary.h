@@ -23,6 +23,7 @@ enum class EvalMetric {
   kKlP50,            // nats, of all items' steps pooled; so are p95 and max
   kKlP95,            //
   kKlMax,            //
+  kKlItemsP95,       // nats, of the items' means
   kTop1,             // share of steps with the same most probable token
   kFirstDivergence,  // tokens; an item without one counts with its free_tokens
   kSameText,         // share of items whose greedy tokens never diverge
@@ -45,7 +46,8 @@ inline constexpr size_t kEvalMetrics = static_cast<size_t>(EvalMetric::kCount);
 
 // The name in JSON: "kl_step1", ..., "ttft_ms.total".
 std::string_view MetricName(EvalMetric metric);
-// The metric of one item; nullopt if the item has none, and always for kKlP50, kKlP95, kKlMax.
+// The metric of one item; nullopt if the item has none, and always for kKlP50, kKlP95, kKlMax,
+// kKlItemsP95.
 std::optional<double> ItemMetric(const ItemResult& result, EvalMetric metric);
 
 using MetricValues = std::array<std::optional<Estimate>, kEvalMetrics>;

@@ -2,16 +2,12 @@
 
 #include <algorithm>
 
+#include "service/elapsed.h"
 #include "service/http/sse.h"
 #include "service/random_id.h"
 
 namespace kvasir {
 namespace {
-
-double MillisecondsSince(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
-      .count();
-}
 
 int64_t UnixSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(

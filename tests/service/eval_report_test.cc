@@ -27,9 +27,9 @@ TEST(ReportJson, NamesAndPlaces) {
   const json::value& row = value.at("rows").at(3);
   EXPECT_EQ(row.at("ingestion"), "anchor");
   EXPECT_EQ(row.at("policy"), "query(0.05)");
-  for (const char* name :
-       {"kl_step1", "kl_mean", "kl_p50", "kl_p95", "kl_max", "top1", "first_divergence", "rouge_l",
-        "f1_full", "f1_gold", "refusal_rate", "charged", "question_share"}) {
+  for (const char* name : {"kl_step1", "kl_mean", "kl_p50", "kl_p95", "kl_max", "kl_items_p95",
+                           "top1", "first_divergence", "rouge_l", "f1_full", "f1_gold",
+                           "refusal_rate", "charged", "question_share"}) {
     EXPECT_TRUE(row.at(name).is_number()) << name;
     EXPECT_EQ(row.at("ci95").at(name).as_array().size(), 2u) << name;
   }

@@ -23,6 +23,8 @@ TEST(Summary, ByHand) {
   // Six values, the largest 0.5: at 0.95 x 5 = 4.75, three quarters from 0.25 to 0.5.
   EXPECT_DOUBLE_EQ(Value(concat, EvalMetric::kKlP95), 0.4375);
   EXPECT_DOUBLE_EQ(Value(concat, EvalMetric::kKlMax), 0.5);
+  // Two items' means, 0.25 and 0.375.
+  EXPECT_DOUBLE_EQ(Value(concat, EvalMetric::kKlItemsP95), 0.25 + 0.95 * 0.125);
   EXPECT_DOUBLE_EQ(Value(concat, EvalMetric::kTop1), 0.5);
   EXPECT_DOUBLE_EQ(Value(concat, EvalMetric::kFirstDivergence), 5);  // 8 and 2
   EXPECT_DOUBLE_EQ(Value(concat, EvalMetric::kSameText), 0.5);
