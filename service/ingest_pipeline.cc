@@ -8,6 +8,7 @@
 
 #include "retrieval/chunker.h"
 #include "retrieval/content_digest.h"
+#include "service/primer_choice.h"
 
 namespace kvasir {
 namespace {
@@ -46,6 +47,15 @@ Status Apply(const Runtime& runtime, const CollectionChoice& choice, Encoding* e
                                        PrimerLimit(runtime.config().collection_primer_tokens,
                                                    runtime.engine().max_context())));
   return Status::Ok();
+}
+
+// Without the blank lines that part a primer's passages.
+std::string OneParagraph(const std::string& text) {
+  std::string paragraph;
+  for (const char c : text) {
+    if (c != '\n' || paragraph.empty() || paragraph.back() != '\n') paragraph += c;
+  }
+  return paragraph;
 }
 
 std::string NameOf(const IngestInput& input) {
@@ -99,6 +109,47 @@ Result<Collection> IngestPipeline::OpenCollection(const std::string& name,
   wanted.codec = known.ok() ? known->codec : std::string(KvCodecName(runtime_.codec()));
   KVASIR_ASSIGN_OR_RETURN(Retriever * retriever, runtime_.retrieval());
   return retriever->EnsureCollection(wanted);
+}
+
+bool IngestPipeline::HasCollection(const std::string& name) const {
+  return runtime_.documents().GetCollection(name).ok();
+}
+
+Result<std::string> IngestPipeline::ChoosePrimer(const std::vector<IngestInput>& documents) const {
+  std::vector<PrimerCandidate> all, candidates;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    std::string title;
+    const auto chunks = ChunksOf(NameOf(documents[i]), documents[i], &title);
+    if (!chunks.ok()) continue;  // ingesting it says why
+    for (const NewChunk& chunk : *chunks) all.push_back({i, chunk.text, {}});
+  }
+  if (all.empty()) {
+    return InvalidArgument(
+        "there is no text to choose a primer from: name documents with text, "
+        "or give a primer");
+  }
+  KVASIR_ASSIGN_OR_RETURN(Embedder * embedder, runtime_.embedder());
+  const size_t step = (all.size() + kPrimerCandidates - 1) / kPrimerCandidates;
+  for (size_t i = 0; i < all.size(); i += step) {
+    KVASIR_ASSIGN_OR_RETURN(all[i].vector,
+                            embedder->Embed(std::span<const std::string>(&all[i].text, 1)));
+    candidates.push_back(std::move(all[i]));
+  }
+  std::string text;
+  for (const size_t index : TypicalPassages(candidates, kPrimerPassages)) {
+    if (!text.empty()) text.append("\n\n");
+    text.append(OneParagraph(candidates[index].text));
+  }
+  return text;
+}
+
+Result<std::string> IngestPipeline::ChoosePrimerOf(const std::vector<std::string>& paths) const {
+  std::vector<IngestInput> documents;
+  for (const std::string& path : paths) {
+    Result<IngestInput> input = ReadInput(path);
+    if (input.ok()) documents.push_back(std::move(*input));
+  }
+  return ChoosePrimer(documents);
 }
 
 Result<CollectionContext> IngestPipeline::ContextOf(const Collection& collection) const {

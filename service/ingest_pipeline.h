@@ -104,6 +104,12 @@ class IngestPipeline {
   // The collection's record; made now if it is not there yet. kFailedPrecondition: it is there and
   // was made with another choice.
   Result<Collection> OpenCollection(const std::string& name, const CollectionChoice& choice = {});
+  // Passages of the documents as text for CollectionChoice::primer (service/primer_choice.h).
+  // kInvalidArgument: there is no text.
+  Result<std::string> ChoosePrimer(const std::vector<IngestInput>& documents) const;
+  // The same of files; what cannot be read is left out.
+  Result<std::string> ChoosePrimerOf(const std::vector<std::string>& paths) const;
+  bool HasCollection(const std::string& name) const;
   // The token ids of the anchor behind which chunks of a system text are encoded.
   Result<std::vector<int32_t>> AnchorOf(const std::string& system_text) const;
 

@@ -102,6 +102,10 @@ void AddCommands(CLI::App& app, Arguments* a) {
       ->check(CLI::IsMember({"bare", "anchor", "fixed", "primer", "own", "neighbour"}));
   ingest->add_option("--primer", a->ingest.primer_file,
                      "File with a new collection's fixed primer");
+  ingest
+      ->add_flag("--choose-primer", a->ingest.choose_primer,
+                 "Take a new collection's fixed primer from these documents")
+      ->excludes("--primer");
   ingest->add_flag("--dry-run", a->ingest.dry_run, "Only count documents, chunks, tokens, bytes");
   ingest->add_flag("--strict", a->ingest.strict, "Stop at the first document that fails");
   CLI::App* ask = app.add_subcommand("ask", "Answer a question from stored documents");

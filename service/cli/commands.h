@@ -21,6 +21,7 @@ struct IngestArguments {
   std::vector<std::string> paths;
   std::string collection;
   std::string ingestion, primer_file;  // "": as the collection was made, or as configured
+  bool choose_primer = false;
   bool dry_run = false, strict = false;
 };
 

@@ -105,7 +105,8 @@ Result<CollectionChoice> ChoiceOf(const IngestArguments& arguments) {
 }
 
 Status SendFile(const ServerAddress& server, const std::string& collection,
-                const CollectionChoice& choice, const std::string& path, IngestReport* report) {
+                const CollectionChoice& choice, bool choose_primer, const std::string& path,
+                IngestReport* report) {
   KVASIR_ASSIGN_OR_RETURN(const std::string bytes, ReadFileBytes(path));
   const DocumentFormat format = DetectFormat(path, bytes);
   const char* name = format == DocumentFormat::kHtml       ? "html"
@@ -118,6 +119,7 @@ Status SendFile(const ServerAddress& server, const std::string& collection,
                     {"collection", collection}};
   if (choice.condition) body["ingestion"] = std::string(IngestionName(*choice.condition));
   if (choice.primer) body["primer"] = *choice.primer;
+  if (choose_primer) body["choose_primer"] = true;
   KVASIR_ASSIGN_OR_RETURN(const std::string reply,
                           CallServer(server, "POST", "/v1/documents", json::serialize(body)));
   try {
@@ -136,8 +138,8 @@ uint64_t FileBytes(const std::string& path) {
 }
 
 IngestReport IngestRemote(const ServerAddress& server, const std::string& collection,
-                          const CollectionChoice& choice, const std::vector<std::string>& files,
-                          bool strict) {
+                          const CollectionChoice& choice, const IngestArguments& arguments,
+                          const std::vector<std::string>& files) {
   const auto begin = std::chrono::steady_clock::now();
   IngestReport report;
   IngestProgress progress;
@@ -146,7 +148,8 @@ IngestReport IngestRemote(const ServerAddress& server, const std::string& collec
   for (const std::string& file : files) bytes_all += FileBytes(file);
   ProgressBar bar;
   for (const std::string& file : files) {
-    const Status status = SendFile(server, collection, choice, file, &report);
+    const Status status =
+        SendFile(server, collection, choice, arguments.choose_primer, file, &report);
     if (!status.ok()) report.failures.push_back({file, status.message()});
     ++progress.documents_done;
     bytes_done += FileBytes(file);
@@ -158,7 +161,7 @@ IngestReport IngestRemote(const ServerAddress& server, const std::string& collec
     progress.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     bar.Show(progress);
-    if (strict && !report.failures.empty()) break;
+    if (arguments.strict && !report.failures.empty()) break;
   }
   bar.Finish();
   report.seconds = progress.seconds;
@@ -173,16 +176,21 @@ int RunIngest(const CliContext& context, const IngestArguments& arguments) {
   if (files->empty()) return Fail(NotFound("there is no file below the paths given"));
   const std::string collection =
       arguments.collection.empty() ? kDefaultCollection : arguments.collection;
-  const Result<CollectionChoice> choice = ChoiceOf(arguments);
+  Result<CollectionChoice> choice = ChoiceOf(arguments);
   if (!choice.ok()) return Fail(choice.status());
   if (context.server && !arguments.dry_run) {
-    return PrintReport(
-        context, IngestRemote(*context.server, collection, *choice, *files, arguments.strict));
+    return PrintReport(context,
+                       IngestRemote(*context.server, collection, *choice, arguments, *files));
   }
   auto runtime = Runtime::Create(context.config());
   if (!runtime.ok()) return Fail(runtime.status());
   IngestPipeline pipeline(**runtime);
   if (arguments.dry_run) return DryRun(context, pipeline, *files);
+  if (arguments.choose_primer && !pipeline.HasCollection(collection)) {
+    Result<std::string> primer = pipeline.ChoosePrimerOf(*files);
+    if (!primer.ok()) return Fail(primer.status());
+    choice->primer = std::move(*primer);
+  }
   if (const auto opened = pipeline.OpenCollection(collection, *choice); !opened.ok()) {
     return Fail(opened.status());
   }

@@ -43,7 +43,7 @@ void ReadFormat(FieldReader& fields, DocumentFormat* format) {
 }
 
 // What a collection must have, or be made with.
-void ReadChoice(FieldReader& fields, CollectionChoice* choice) {
+void ReadChoice(FieldReader& fields, CollectionChoice* choice, bool* choose_primer) {
   std::string text;
   if (fields.Text("ingestion", &text)) {
     const Result<IngestionCondition> condition = ParseIngestion(text);
@@ -53,11 +53,14 @@ void ReadChoice(FieldReader& fields, CollectionChoice* choice) {
     }
   }
   if (fields.Text("primer", &text)) choice->primer = text;
+  fields.Flag("choose_primer", choose_primer);
+  if (*choose_primer && choice->primer) fields.Fail("choose_primer", "goes without primer");
 }
 
-// One document object: {id, title, text, source, format, metadata, collection, ingestion, primer}.
+// One document object: {id, title, text, source, format, metadata, collection, ingestion, primer,
+// choose_primer}.
 ApiResult<IngestInput> ReadInput(const json::object& object, std::string* collection,
-                                 CollectionChoice* choice) {
+                                 CollectionChoice* choice, bool* choose_primer) {
   FieldReader fields(object);
   IngestInput input;
   input.format = DocumentFormat::kText;
@@ -69,7 +72,7 @@ ApiResult<IngestInput> ReadInput(const json::object& object, std::string* collec
     fields.Fail("text", "is required", "missing_required_parameter");
   }
   fields.Text("cache_salt", &input.cache_salt);
-  ReadChoice(fields, choice);
+  ReadChoice(fields, choice, choose_primer);
   ReadFormat(fields, &input.format);
   ReadMetadata(fields, &input.metadata);
   if (auto error = fields.Finish()) return *error;
@@ -91,8 +94,14 @@ json::object OutcomeObject(const IngestOutcome& outcome, const std::string& coll
 ApiResult<json::object> StoreOne(ServiceContext& service, const json::object& object,
                                  std::string collection) {
   CollectionChoice choice;
-  auto input = ReadInput(object, &collection, &choice);
+  bool choose_primer = false;
+  auto input = ReadInput(object, &collection, &choice, &choose_primer);
   if (!input.ok()) return input.error();
+  if (choose_primer && !service.ingest.HasCollection(collection)) {
+    Result<std::string> primer = service.ingest.ChoosePrimer({*input});
+    if (!primer.ok()) return FromStatus(primer.status());
+    choice.primer = std::move(*primer);
+  }
   if (choice.condition || choice.primer) {
     const Status opened = service.ingest.OpenCollection(collection, choice).status();
     if (!opened.ok()) return FromStatus(opened);
