@@ -76,11 +76,13 @@ void BlockPool::Ref(std::span<const int32_t> ids) {
 
 void BlockPool::Unref(std::span<const int32_t> ids) { books_->Unref(ids); }
 
-std::shared_ptr<const KvBlocks> BlockPool::Own(std::vector<int32_t> ids, int32_t tokens) {
+std::shared_ptr<const KvBlocks> BlockPool::Own(std::vector<int32_t> ids, int32_t tokens,
+                                               std::shared_ptr<const KvReadiness> readiness) {
   KVASIR_CHECK(ids.size() == size_t(BlocksFor(tokens)));
   return std::make_shared<const KvBlocks>(
       std::move(ids), tokens,
-      [books = books_](const std::vector<int32_t>& released) { books->Unref(released); });
+      [books = books_](const std::vector<int32_t>& released) { books->Unref(released); },
+      std::move(readiness));
 }
 
 std::shared_ptr<const KvBlocks> BlockPool::Share(std::vector<int32_t> ids, int32_t tokens) {

@@ -34,8 +34,9 @@ class BlockPool {
   void Ref(std::span<const int32_t> ids);
   void Unref(std::span<const int32_t> ids);
 
-  // A handle that takes over one reference on each of `ids`.
-  std::shared_ptr<const KvBlocks> Own(std::vector<int32_t> ids, int32_t tokens);
+  // A handle that takes over one reference on each of `ids`; `readiness` null: filled already.
+  std::shared_ptr<const KvBlocks> Own(std::vector<int32_t> ids, int32_t tokens,
+                                      std::shared_ptr<const KvReadiness> readiness = nullptr);
   // A handle with a new reference on each of `ids`, which must have owners.
   std::shared_ptr<const KvBlocks> Share(std::vector<int32_t> ids, int32_t tokens);
 

@@ -52,6 +52,7 @@ struct EngineStats {
   // Of steps of at least kPrefillRows rows and without probes: how fast prompts are computed.
   uint64_t prefill_rows = 0;
   double prefill_seconds = 0;
+  uint64_t loads_lost = 0;  // requests that computed what could not be loaded
 };
 inline constexpr int32_t kPrefillRows = 16;
 
@@ -73,10 +74,16 @@ class Engine {
   virtual Result<std::shared_ptr<const KvBlocks>> LoadBlocks(
       std::span<const KvLayerPlanes> layers) = 0;
 
+  // The same layer by layer: the blocks may be used in requests at once, and their steps wait for
+  // the layers that they need. A request whose load fails computes those tokens itself. The KvFill
+  // must be gone before the engine.
+  virtual Result<std::unique_ptr<KvFill>> BeginLoad(int32_t tokens) = 0;
+
   // One layer of KV that lies in the pool: keys as they lie (rotated to local positions) and
-  // values, fp32 [tokens][G][D]. On the caller's thread; nobody may write the blocks meanwhile.
-  virtual void ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
-                          std::vector<float>* v) const = 0;
+  // values, fp32 [tokens][G][D]. On the caller's thread; waits for blocks that are being loaded,
+  // and nobody else may write them meanwhile. kUnavailable: they could not be loaded.
+  virtual Status ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
+                            std::vector<float>* v) const = 0;
 
   // Asked (from any thread, no engine lock held) to give up at least `blocks` cached blocks by
   // dropping KvBlocks that nobody uses; returns how many it dropped references to.

@@ -1,4 +1,4 @@
-// What callers' threads run. The loop is in engine_loop.cc.
+// What callers' threads run. The loop is in engine_loop.cc, loads in engine_load.cc.
 #include "engine/engine_impl.h"
 
 #include <algorithm>
@@ -12,42 +12,6 @@ namespace kvasir {
 namespace {
 
 std::string N(int64_t value) { return std::to_string(value); }
-
-bool HasScales(const KvLayerPlanes& plane) {
-  const auto whole = [](const KvGrid& grid) { return grid.step && grid.low; };
-  if (plane.dtype == DType::kI8) return plane.k_scale && plane.v_scale;
-  return plane.dtype != DType::kI4 || (whole(plane.k_grid) && whole(plane.v_grid));
-}
-
-Status CheckPlane(const KvLayerPlanes& plane, size_t layer, int32_t tokens) {
-  const std::string where = "KV of layer " + N(int64_t(layer));
-  if (plane.dtype != DType::kF32 && plane.dtype != DType::kF16 && plane.dtype != DType::kI8 &&
-      plane.dtype != DType::kI4) {
-    return InvalidArgument(where + " is of type " + std::string(TraitsOf(plane.dtype).name) +
-                           "; f32, f16, i8 and i4 can be loaded");
-  }
-  if (plane.tokens != tokens) {
-    return InvalidArgument(where + " holds " + N(plane.tokens) + " tokens, layer 0 holds " +
-                           N(tokens));
-  }
-  if (plane.k == nullptr || plane.v == nullptr || !HasScales(plane)) {
-    return InvalidArgument(where + " has no keys, values or scales");
-  }
-  return Status::Ok();
-}
-
-Status CheckPlanes(std::span<const KvLayerPlanes> layers, int32_t model_layers) {
-  if (layers.size() != size_t(model_layers)) {
-    return InvalidArgument("KV of " + N(int64_t(layers.size())) + " layers for a model of " +
-                           N(model_layers));
-  }
-  const int32_t tokens = layers.front().tokens;
-  if (tokens < 1) return InvalidArgument("KV of " + N(tokens) + " tokens; at least 1 is needed");
-  for (size_t layer = 0; layer < layers.size(); ++layer) {
-    KVASIR_RETURN_IF_ERROR(CheckPlane(layers[layer], layer, tokens));
-  }
-  return Status::Ok();
-}
 
 }  // namespace
 
@@ -151,39 +115,6 @@ void EngineImpl::Cancel(RequestId id) {
     cancels_.push_back(id);
   }
   work_.notify_one();
-}
-
-Result<std::shared_ptr<const KvBlocks>> EngineImpl::LoadBlocks(
-    std::span<const KvLayerPlanes> layers) {
-  const ModelConfig& config = model_->config;
-  KVASIR_RETURN_IF_ERROR(CheckPlanes(layers, config.layers));
-  const int32_t tokens = layers.front().tokens;
-  const int32_t count = BlocksFor(tokens);
-  auto ids = blocks_.Allocate(count);
-  if (!ids) {
-    Reclaim(std::max(1, count - blocks_.free()));
-    ids = blocks_.Allocate(count);
-  }
-  if (!ids) {
-    return ResourceExhausted("KV of " + N(tokens) + " tokens needs " + N(count) + " blocks; " +
-                             N(blocks_.free()) + " of the pool's " + N(blocks_.total()) +
-                             " are free");
-  }
-  auto handle = blocks_.Own(std::move(*ids), tokens);
-  for (size_t layer = 0; layer < layers.size(); ++layer) {
-    const RopeTable& rope = config.ropes[size_t(config.layer_rope[layer])];
-    backend_->LoadKv(*kv_pool_, int32_t(layer), layers[layer], handle->ids(), &rope);
-  }
-  return handle;
-}
-
-void EngineImpl::ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
-                            std::vector<float>* v) const {
-  const KvLayout& layout = kv_pool_->layout();
-  const size_t values = size_t(blocks.tokens()) * size_t(layout.kv_heads * layout.head_dim);
-  k->resize(values);
-  v->resize(values);
-  backend_->ReadKv(*kv_pool_, layer, blocks.ids(), blocks.tokens(), k->data(), v->data());
 }
 
 EngineStats EngineImpl::stats() const {

@@ -33,8 +33,9 @@ class EngineImpl final : public Engine {
   void Cancel(RequestId id) override;
   Result<std::shared_ptr<const KvBlocks>> LoadBlocks(
       std::span<const KvLayerPlanes> layers) override;
-  void ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
-                  std::vector<float>* v) const override;
+  Result<std::unique_ptr<KvFill>> BeginLoad(int32_t tokens) override;
+  Status ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
+                    std::vector<float>* v) const override;
   void SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) override;
 
   const Model& model() const override { return *model_; }
@@ -44,12 +45,14 @@ class EngineImpl final : public Engine {
 
  private:
   using Clock = std::chrono::steady_clock;
+  class Fill;
 
   struct Progress {
     Clock::time_point submitted;
     Clock::time_point first_step{};  // epoch = not yet
     Clock::time_point first_token{};
     Clock::time_point last_token{};
+    LostRows lost;
   };
   struct Arrival {
     std::unique_ptr<Sequence> sequence;
@@ -62,6 +65,8 @@ class EngineImpl final : public Engine {
   int32_t Reclaim(int32_t blocks);
   bool QueueIsFull() const;  // mutex_ held
   Status CheckFits(const Sequence& sequence) const;
+  Result<std::vector<int32_t>> AllocateBlocks(int32_t tokens);
+  void LoadLayer(int32_t layer, const KvLayerPlanes& planes, const KvBlocks& blocks) const;
 
   // ---- the loop's thread
   void Loop();
@@ -70,6 +75,8 @@ class EngineImpl final : public Engine {
   void CancelRequests(const std::vector<RequestId>& ids);
   void Step();
   void WaitForRoom();
+  void WaitForLoads();
+  bool Recompute(Sequence& sequence);
   void Handle(Sequence& sequence, const Status& status, std::span<const float> logits);
   Status HandleRows(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
   Status Continue(Sequence& sequence, std::span<const float> logits, FinishReason* finish);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/engine_impl.h"
+#include "engine/load_wait.h"
 
 namespace kvasir {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 using Milliseconds = std::chrono::duration<double, std::milli>;
 
 constexpr std::chrono::milliseconds kRoomPoll{2};
+constexpr std::chrono::microseconds kLoadPoll{200};
 
 }  // namespace
 
@@ -57,6 +59,7 @@ void EngineImpl::CancelRequests(const std::vector<RequestId>& ids) {
 void EngineImpl::Step() {
   const StepPlan plan = scheduler_.Schedule();
   PublishCounts();
+  if (plan.loading && plan.empty()) return WaitForLoads();
   if (plan.stalled) return WaitForRoom();
   stalled_since_ = {};
   if (plan.empty()) return;
@@ -74,7 +77,7 @@ void EngineImpl::Step() {
   const std::lock_guard lock(mutex_);
   ++stats_.steps;
   stats_.rows += static_cast<uint64_t>(plan.batch.rows());
-  if (plan.batch.rows() < kPrefillRows || plan.has_probe()) return;
+  if (plan.batch.rows() < kPrefillRows || plan.has_probe() || plan.awaiting) return;
   stats_.prefill_rows += static_cast<uint64_t>(plan.batch.rows());
   stats_.prefill_seconds += taken.count();
 }
@@ -98,10 +101,33 @@ void EngineImpl::WaitForRoom() {
                  [this] { return stopping_ || !inbox_.empty() || !cancels_.empty(); });
 }
 
+// Loaders do not know this thread: it looks again soon.
+void EngineImpl::WaitForLoads() {
+  std::unique_lock lock(mutex_);
+  work_.wait_for(lock, kLoadPoll,
+                 [this] { return stopping_ || !inbox_.empty() || !cancels_.empty(); });
+}
+
+// Begins the request anew without the blocks that could not be loaded. False: it had none.
+bool EngineImpl::Recompute(Sequence& sequence) {
+  if (sequence.answered() > 0 || IsComplete(sequence.request().prompt)) return false;
+  const RequestId id = sequence.id();
+  Request request = std::move(scheduler_.Remove(id)->request());
+  progress_[id].lost = DropIncomplete(&request.prompt);
+  auto anew = std::make_unique<Sequence>(id, std::move(request), max_context_);
+  Status fits = CheckFits(*anew);
+  scheduler_.Enqueue(std::move(anew));
+  if (!fits.ok()) Finish(id, FinishReason::kError, std::move(fits));
+  const std::lock_guard lock(mutex_);
+  ++stats_.loads_lost;
+  return true;
+}
+
 // A request's callbacks may throw: that ends this request and no other.
 void EngineImpl::Handle(Sequence& sequence, const Status& status, std::span<const float> logits) {
   FinishReason finish = FinishReason::kNone;
   Status outcome = status;
+  if (!outcome.ok() && Recompute(sequence)) return;
   if (outcome.ok()) {
     try {
       outcome = HandleRows(sequence, logits, &finish);
@@ -211,6 +237,7 @@ void EngineImpl::Finish(RequestId id, FinishReason reason, Status status) {
   event.finish = reason;
   event.status = std::move(status);
   event.timing = TimingOf(progress_[id]);
+  event.lost = progress_[id].lost;
   progress_.erase(id);
   std::unique_ptr<Sequence> sequence = scheduler_.Remove(id);
   KVASIR_CHECK(sequence != nullptr);

@@ -39,6 +39,7 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;
   Status status;         // why, for kError and kCancelled
   RequestTiming timing;  // with finish
+  LostRows lost;         // with finish
 };
 
 struct Request {

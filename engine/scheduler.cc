@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/load_wait.h"
 #include "kernels/core/status.h"
 
 namespace kvasir {
@@ -57,13 +58,25 @@ bool Scheduler::TryAdmit(size_t index, StepPlan* plan) {
 
 void Scheduler::Admit(StepPlan* plan) {
   size_t index = 0;
+  bool too_large = false, loading = false;
   while (index < waiting_.size() && running_.size() < size_t(options_.max_sequences)) {
+    const PromptPlan& prompt = waiting_[index]->request().prompt;
+    if (!MayBegin(prompt, running_.empty())) {
+      loading = true;
+      ++index;
+      continue;
+    }
+    const bool complete = IsComplete(prompt);
     const bool admitted = TryAdmit(index, plan);
+    plan->awaiting = admitted && !complete;
     // The first waits its turn; only if nothing runs, whose end would make room, one passes it.
-    if (admitted ? index > 0 : !running_.empty()) break;
-    if (!admitted) ++index;
+    if (plan->awaiting || (admitted ? too_large : !running_.empty())) break;
+    if (admitted) continue;
+    too_large = true;
+    ++index;
   }
-  plan->stalled = running_.empty() && !waiting_.empty();
+  plan->loading = running_.empty() && loading;
+  plan->stalled = running_.empty() && !waiting_.empty() && !loading;
 }
 
 void Scheduler::AddDecodes(StepPlan* plan) {

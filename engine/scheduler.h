@@ -4,7 +4,8 @@
 // slices of prompts, first come first served, under a budget of rows. A sequence is admitted when
 // the pool has blocks for its whole prompt and answer, so a running one never waits for memory.
 // Waiting requests hold the shared blocks of their plans; when nothing runs and the first does not
-// fit, later ones may go first, and `stalled` says that none fits.
+// fit, later ones may go first, and `stalled` says that none fits. Requests whose blocks are still
+// being loaded are passed (engine/load_wait.h).
 //
 // Not thread-safe: the engine's thread alone. Owns its sequences; the pool must outlive it.
 #pragma once
@@ -32,7 +33,9 @@ struct StepPlan {
   std::vector<BlockCopy> copies;
   StepBatch batch;
   std::vector<Sequence*> sequences;
-  bool stalled = false;  // nothing runs and no waiting request fits the pool
+  bool stalled = false;   // nothing runs and no waiting request fits the pool
+  bool loading = false;   // nothing runs and a waiting request's blocks are being loaded
+  bool awaiting = false;  // the one sequence's blocks are still being loaded
 
   bool empty() const { return sequences.empty(); }
   // Whether a request of it ends before the last layer (Request::layers).

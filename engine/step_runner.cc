@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/batch_part.h"
+#include "engine/load_wait.h"
 #include "engine/write_check.h"
 
 namespace kvasir {
@@ -52,6 +53,12 @@ Status StepRunner::TryCompute(const StepBatch& batch, std::span<Sequence* const>
     if (options.layers > 0) layout.layers = std::min(layout.layers, options.layers);
     AddCapture(*sequences[i], shift, layout, &options.captures);
     AddAttention(*sequences[i], shift, model_.config, &options.attention);
+  }
+  const bool complete = std::all_of(sequences.begin(), sequences.end(), [](Sequence* sequence) {
+    return IsComplete(sequence->request().prompt);
+  });
+  if (!complete) {
+    options.before_attention = [sequences](int32_t layer) { return AwaitLayer(sequences, layer); };
   }
   return Forward(model_, pool_, batch, workspace_, options, &logits_);
 }

@@ -23,6 +23,7 @@ std::string AnswerText::End(const TokenEvent& event) {
   finish_ = stop_matcher_.matched() ? FinishReason::kStop : event.finish;
   if (!stop_matcher_.matched()) status_ = event.status;
   timing_ = event.timing;
+  lost_ = event.lost;
   text_ += ready;
   return ready;
 }

@@ -34,6 +34,7 @@ class AnswerText {
   FinishReason finish() const { return finish_; }
   const Status& status() const { return status_; }
   const RequestTiming& timing() const { return timing_; }
+  const LostRows& lost() const { return lost_; }
   // Logprobs of tokens since the last call.
   std::vector<ShownToken> TakeLogprobs() { return std::exchange(logprobs_, {}); }
 
@@ -48,6 +49,7 @@ class AnswerText {
   FinishReason finish_ = FinishReason::kNone;
   Status status_;
   RequestTiming timing_;
+  LostRows lost_;
   std::vector<ShownToken> logprobs_;
 };
 

@@ -53,7 +53,7 @@ Result<BlockingAnswer> AnswerBlocking(Runtime& runtime, RagPipeline& rag,
   if (text.finish() == FinishReason::kError || text.finish() == FinishReason::kCancelled) {
     return text.status().ok() ? Cancelled("the engine stopped") : text.status();
   }
-  BlockingAnswer answer{text.text(), text.tokens(), 0, text.timing()};
+  BlockingAnswer answer{text.text(), text.tokens(), 0, text.timing(), text.lost()};
   answer.ttft_ms =
       std::chrono::duration<double, std::milli>(mailbox->first_token - prompt.begin).count();
   return answer;

@@ -13,6 +13,7 @@ struct BlockingAnswer {
   int64_t tokens = 0;
   double ttft_ms = 0;  // from the beginning of Prepare to the first token
   RequestTiming timing;
+  LostRows lost;  // to be moved in the prompt's account
 };
 
 // `show` (may be null) gets the text as it grows.

@@ -85,7 +85,11 @@ Result<std::vector<float>> Repair::ProbeDeviations(const PromptPlan& plan) {
   for (const SegmentPlan& segment : plan.segments) {
     if (segment.blocks != nullptr) {
       std::vector<float> keys, values;
-      engine_.ReadBlocks(*segment.blocks, kBlendLayer, &keys, &values);
+      // KV that cannot be loaded is computed by the engine, all of it.
+      if (!engine_.ReadBlocks(*segment.blocks, kBlendLayer, &keys, &values).ok()) {
+        base += static_cast<size_t>(segment.tokens());
+        continue;
+      }
       const float* from = fresh + base * width;
       const std::vector<float> now(from, from + values.size());
       const std::vector<float> deviations = Deviations(now, values, segment.reused());

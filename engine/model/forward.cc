@@ -114,6 +114,9 @@ class Pass {
   }
 
   Result<TensorView> Attend(int32_t layer) {
+    if (options_.before_attention) {
+      KVASIR_RETURN_IF_ERROR(options_.before_attention(layer));
+    }
     TensorView out;
     KVASIR_ASSIGN_OR_RETURN(out, Get(kAttended, q_.rows, q_.cols));
     AttentionArgs args;

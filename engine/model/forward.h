@@ -2,6 +2,7 @@
 // layer equations; no device test, no mode flag.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -44,6 +45,8 @@ struct ForwardOptions {
   std::vector<CaptureRange> captures;
   std::vector<AttentionRange> attention;  // ascending by rows, without overlap
   int32_t layers = 0;                     // compute only so many layers, without logits; 0 = all
+  // Called before a layer's attention reads the pool; an error ends the pass. May be empty.
+  std::function<Status(int32_t layer)> before_attention = nullptr;
 };
 
 // Writes K and V of all rows into the pool and logits [batch.logit_rows.size()][V] to host memory

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/core/dtype.h"
+#include "kernels/core/kv_readiness.h"
 
 namespace kvasir {
 
@@ -36,12 +37,17 @@ inline int32_t BlocksFor(int64_t tokens) {
 
 // Ids of pool blocks, one reference on each. The last owner's destructor gives the references
 // back through `release`. Immutable and thread-safe; shared as shared_ptr<const KvBlocks>.
-// `tokens` slots are filled, from slot 0 of the first block on.
+// `tokens` slots are filled, from slot 0 of the first block on; while they are being loaded, in
+// as many layers as `readiness` says (null: in all).
 class KvBlocks {
  public:
   using Release = std::function<void(const std::vector<int32_t>& ids)>;
-  KvBlocks(std::vector<int32_t> ids, int32_t tokens, Release release)
-      : ids_(std::move(ids)), tokens_(tokens), release_(std::move(release)) {}
+  KvBlocks(std::vector<int32_t> ids, int32_t tokens, Release release,
+           std::shared_ptr<const KvReadiness> readiness = nullptr)
+      : ids_(std::move(ids)),
+        tokens_(tokens),
+        release_(std::move(release)),
+        readiness_(std::move(readiness)) {}
   ~KvBlocks() {
     if (release_) release_(ids_);
   }
@@ -50,11 +56,15 @@ class KvBlocks {
 
   const std::vector<int32_t>& ids() const { return ids_; }
   int32_t tokens() const { return tokens_; }
+  const KvReadiness* readiness() const { return readiness_.get(); }
+  bool Has(int32_t layers) const { return !readiness_ || readiness_->Has(layers); }
+  bool complete() const { return !readiness_ || readiness_->complete(); }
 
  private:
   std::vector<int32_t> ids_;
   int32_t tokens_;
   Release release_;
+  std::shared_ptr<const KvReadiness> readiness_;
 };
 
 // Tokens whose kI4 keys share a grid; whole blocks. Against one grid a chunk of 256 tokens it

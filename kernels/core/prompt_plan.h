@@ -68,6 +68,17 @@ struct PromptAccount {
   }
 };
 
+// Reused rows whose KV could not be loaded after all, so that they were computed.
+struct LostRows {
+  int64_t prefix = 0, fused = 0, recomputed = 0;
+};
+inline void MoveLost(const LostRows& lost, PromptAccount* account) {
+  account->prefix -= lost.prefix;
+  account->fused -= lost.fused;
+  account->recomputed -= lost.recomputed;
+  account->computed += lost.prefix + lost.fused + lost.recomputed;
+}
+
 inline PromptAccount AccountOf(const PromptPlan& plan) {
   PromptAccount account;
   for (const SegmentPlan& segment : plan.segments) {

@@ -27,7 +27,8 @@ class EmbeddedAsker : public Asker {
     KVASIR_ASSIGN_OR_RETURN(
         const BlockingAnswer answer,
         AnswerBlocking(*runtime_, rag_, prompt, SamplingParams(), arguments_.max_tokens));
-    const CacheReport& report = prompt.report;
+    CacheReport report = prompt.report;
+    MoveLost(answer.lost, &report.account);
     return AskAnswer{question,
                      answer.text,
                      report.mode,

@@ -90,6 +90,7 @@ std::string Generation::EndChoice(size_t choice) {
   ended_[choice] = true;
   --open_;
   const AnswerText& answer = answers_[choice];
+  if (choice == 0) MoveLost(answer.lost(), &context_.cache.account);
   if (!request_.stream || cancelled_) return "";
   if (answer.finish() == FinishReason::kError || answer.finish() == FinishReason::kCancelled) {
     failed_ = true;

@@ -362,5 +362,60 @@ TEST(Scheduler, RandomTraceKeepsInvariantsAndLeaksNothing) {
   EXPECT_EQ(pool.free(), 200);
 }
 
+// A chunk of blocks that are being loaded, layer by layer of two.
+struct Coming {
+  explicit Coming(BlockPool& pool, int32_t tokens)
+      : readiness(std::make_shared<KvReadiness>(2)),
+        blocks(pool.Own(*pool.Allocate(BlocksFor(tokens)), tokens, readiness)) {}
+  std::shared_ptr<KvReadiness> readiness;
+  std::shared_ptr<const KvBlocks> blocks;
+};
+
+TEST(Scheduler, AloneARequestBeginsWithItsFirstLayer) {
+  BlockPool pool(20);
+  Scheduler scheduler(&pool, {}, {});
+  const Coming chunk(pool, 32);
+  scheduler.Enqueue(Make(1, {Cached(chunk.blocks, 32), Fresh(2)}));
+  StepPlan plan = scheduler.Schedule();
+  EXPECT_TRUE(plan.empty());
+  EXPECT_TRUE(plan.loading);
+  EXPECT_FALSE(plan.stalled);
+  scheduler.Enqueue(Make(2, {Fresh(3)}, 3));
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 1u) << "the later one passes";
+  EXPECT_EQ(plan.sequences[0]->id(), 2u);
+  EXPECT_FALSE(plan.loading);
+  Play(scheduler, plan);
+  chunk.readiness->Publish(1);
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 1u) << "beside another it needs all layers";
+  Play(scheduler, plan);
+  Play(scheduler, scheduler.Schedule());
+  ASSERT_TRUE(scheduler.running().empty());
+  scheduler.Enqueue(Make(3, {Fresh(3)}));
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 1u) << "nobody joins a step that waits for layers";
+  EXPECT_EQ(plan.sequences[0]->id(), 1u);
+  EXPECT_TRUE(plan.awaiting);
+}
+
+TEST(Scheduler, BlocksThatAreCopiedNeedAllLayers) {
+  BlockPool pool(20);
+  Scheduler scheduler(&pool, {}, {});
+  const Coming repaired(pool, 32), lost(pool, 32);
+  scheduler.Enqueue(Make(1, {Cached(repaired.blocks, 32, {4}), Fresh(2)}));
+  repaired.readiness->Publish(1);
+  EXPECT_TRUE(scheduler.Schedule().loading);
+  repaired.readiness->Publish(2);
+  const StepPlan plan = scheduler.Schedule();
+  EXPECT_EQ(plan.copies.size(), 1u);
+  EXPECT_FALSE(plan.awaiting);
+  Play(scheduler, plan);
+  scheduler.Enqueue(Make(2, {Cached(lost.blocks, 32), Fresh(2)}));
+  EXPECT_TRUE(scheduler.Schedule().loading);
+  lost.readiness->Fail();
+  EXPECT_EQ(scheduler.Schedule().sequences.size(), 1u) << "to find out";
+}
+
 }  // namespace
 }  // namespace kvasir

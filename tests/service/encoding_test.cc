@@ -86,7 +86,7 @@ class EncodingTest : public PipelineTest {
     for (int32_t layer = 0; layer < flat.layers; ++layer) {
       const auto at = static_cast<size_t>(layer);
       std::vector<float> k, v;
-      runtime_->engine().ReadBlocks(blocks, layer, &k, &v);
+      EXPECT_TRUE(runtime_->engine().ReadBlocks(blocks, layer, &k, &v).ok());
       std::vector<float> flat_k(
           flat.k.begin() + static_cast<ptrdiff_t>(at * flat.LayerStride()),
           flat.k.begin() + static_cast<ptrdiff_t>((at + 1) * flat.LayerStride()));
