@@ -244,25 +244,44 @@ LoadedChunk ChunkStore::LoadGroups(const ChunkKey& key, const ChunkRecord& recor
   return loaded;
 }
 
-LoadedChunk ChunkStore::Load(const ChunkKey& key, std::span<const int32_t> token_ids) {
+ChunkStore::Opened ChunkStore::OpenChunk(const ChunkKey& key, std::span<const int32_t> token_ids) {
   for (;;) {
-    const auto record = ReadRecord(key);
+    auto record = ReadRecord(key);
     if (!record.ok()) {
       if (record.status().code() != StatusCode::kDataLoss) {
-        return {LoadOutcome::kFailed, {}, record.status()};
+        return {LoadOutcome::kFailed, nullptr, record.status()};
       }
       if (SetAside(key, std::nullopt, record.status())) {
-        return {LoadOutcome::kCorrupt, {}, record.status()};
+        return {LoadOutcome::kCorrupt, nullptr, record.status()};
       }
       continue;  // replaced since
     }
     if (!record->has_value()) {
-      return {HasOtherFingerprint(key) ? LoadOutcome::kForeign : LoadOutcome::kMissing, {}, {}};
+      return {
+          HasOtherFingerprint(key) ? LoadOutcome::kForeign : LoadOutcome::kMissing, nullptr, {}};
     }
-    if (!SameTokens(**record, token_ids)) return {LoadOutcome::kTokenMismatch, {}, {}};
-    LoadedChunk loaded = LoadGroups(key, **record);
+    if (!SameTokens(**record, token_ids)) return {LoadOutcome::kTokenMismatch, nullptr, {}};
+    return {LoadOutcome::kLoaded, std::make_shared<const ChunkRecord>(**std::move(record)), {}};
+  }
+}
+
+Result<RecordBytes> ChunkStore::LoadGroup(const ChunkKey& key, const ChunkRecord& record,
+                                          size_t group) {
+  auto bytes = ReadGroup(database_->rocks(), GroupKey(key, record.generation, group),
+                         record.groups.at(group));
+  if (bytes.status().code() == StatusCode::kDataLoss) {
+    SetAside(key, record.generation, bytes.status());
+  }
+  return bytes;
+}
+
+LoadedChunk ChunkStore::Load(const ChunkKey& key, std::span<const int32_t> token_ids) {
+  for (;;) {
+    const Opened opened = OpenChunk(key, token_ids);
+    if (!opened.record) return {opened.outcome, {}, opened.detail};
+    LoadedChunk loaded = LoadGroups(key, *opened.record);
     if (loaded.outcome != LoadOutcome::kCorrupt ||
-        SetAside(key, (*record)->generation, loaded.detail)) {
+        SetAside(key, opened.record->generation, loaded.detail)) {
       return loaded;
     }
   }

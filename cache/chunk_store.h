@@ -84,6 +84,15 @@ class ChunkStore {
   Status Abandon(const PreparedChunk& prepared);
 
   LoadedChunk Load(const ChunkKey& key, std::span<const int32_t> token_ids);
+  // The same in parts: first the record alone, then one verified group after the other. A chunk
+  // with a damaged group is set aside (kDataLoss).
+  struct Opened {
+    LoadOutcome outcome = LoadOutcome::kMissing;
+    std::shared_ptr<const ChunkRecord> record;  // of kLoaded
+    Status detail;
+  };
+  Opened OpenChunk(const ChunkKey& key, std::span<const int32_t> token_ids);
+  Result<RecordBytes> LoadGroup(const ChunkKey& key, const ChunkRecord& record, size_t group);
   // Reads the meta record alone.
   Result<std::optional<ChunkInfo>> Info(const ChunkKey& key) const;
   // Whether Load would find this very text (payload digests unread).

@@ -200,19 +200,25 @@ Status VerifyRecord(std::string_view record) {
   return Status::Ok();
 }
 
+Status DecodeGroup(const ChunkShape& shape, const RecordBytes& group,
+                   std::vector<KvLayerPlanes>* planes) {
+  KVASIR_ASSIGN_OR_RETURN(const RecordHeader header, ReadHeader(group.view()));
+  if (!Fits(header, shape, planes->size())) {
+    return DataLoss("layer group at layer " + std::to_string(header.first_layer) +
+                    " does not belong to its chunk");
+  }
+  const char* layer = group.data() + sizeof header;
+  for (int32_t i = 0; i < header.layers; ++i, layer += SpansOf(shape).bytes) {
+    planes->push_back(PlanesAt(shape, layer));
+  }
+  return Status::Ok();
+}
+
 Result<std::vector<KvLayerPlanes>> DecodePlanes(const EncodedChunk& chunk) {
   if (!ShapeInBounds(chunk.shape)) return DataLoss("encoded chunk with a shape out of bounds");
   std::vector<KvLayerPlanes> planes;
   for (const RecordBytes& group : chunk.groups) {
-    KVASIR_ASSIGN_OR_RETURN(const RecordHeader header, ReadHeader(group.view()));
-    if (!Fits(header, chunk.shape, planes.size())) {
-      return DataLoss("layer group at layer " + std::to_string(header.first_layer) +
-                      " does not belong to its chunk");
-    }
-    const char* layer = group.data() + sizeof header;
-    for (int32_t i = 0; i < header.layers; ++i, layer += SpansOf(chunk.shape).bytes) {
-      planes.push_back(PlanesAt(chunk.shape, layer));
-    }
+    KVASIR_RETURN_IF_ERROR(DecodeGroup(chunk.shape, group, &planes));
   }
   if (planes.size() != static_cast<size_t>(chunk.shape.layers)) {
     return DataLoss("encoded chunk lacks layers");

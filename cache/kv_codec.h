@@ -69,6 +69,10 @@ size_t EncodedBytes(const ChunkShape& shape);
 // Checks one group record: magic, version, bounds, sizes, XXH3 of header and payload. kDataLoss.
 Status VerifyRecord(std::string_view record);
 
+// Appends the planes of the chunk's next group, of layer planes->size() on. kDataLoss.
+Status DecodeGroup(const ChunkShape& shape, const RecordBytes& group,
+                   std::vector<KvLayerPlanes>* planes);
+
 // One KvLayerPlanes a layer, pointing into the chunk's records (which must outlive them). Checks
 // headers against the shape, not digests: records of unknown origin go through VerifyRecord first.
 Result<std::vector<KvLayerPlanes>> DecodePlanes(const EncodedChunk& chunk);

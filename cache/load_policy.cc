@@ -43,6 +43,12 @@ void LoadPolicy::SamplePrefill(uint64_t total_rows, double total_seconds) {
   seen_seconds_ = total_seconds;
 }
 
+bool LoadPolicy::DiskBound() const {
+  const LoadRates known = rates();
+  return known.disk_bytes_per_second > 0 &&
+         kDiskBound * known.disk_bytes_per_second < known.pool_bytes_per_second;
+}
+
 LoadRates LoadPolicy::rates() const {
   const std::lock_guard lock(mutex_);
   return {disk_.Rate(), pool_.Rate(), prefill_.Rate()};

@@ -87,6 +87,13 @@ bool TierTable::Erase(const ChunkKey& key, Dropped& dropped) {
   return true;
 }
 
+void TierTable::ErasePool(const ChunkKey& key, Dropped& dropped) {
+  const auto at = map_.find(key);
+  if (at == map_.end()) return;
+  LeavePool(at->second, dropped);
+  ForgetIfEmpty(at);
+}
+
 int32_t TierTable::EvictPool(int32_t blocks, Dropped& dropped) {
   int32_t freed = 0;
   for (auto it = pool_order_.end(); it != pool_order_.begin() && freed < blocks;) {

@@ -47,6 +47,7 @@ class TierTable {
   void SetPool(const ChunkKey& key, const SharedTokens& token_ids,
                std::shared_ptr<const KvBlocks> blocks, Dropped& dropped);
   bool Erase(const ChunkKey& key, Dropped& dropped);
+  void ErasePool(const ChunkKey& key, Dropped& dropped);
   // Drops unused pool entries, least recently used first, until `blocks` blocks are dropped.
   int32_t EvictPool(int32_t blocks, Dropped& dropped);
   void EvictMemory(size_t budget, Dropped& dropped);

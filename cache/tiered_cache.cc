@@ -2,69 +2,13 @@
 
 #include <array>
 #include <chrono>
-#include <condition_variable>
 #include <limits>
 #include <mutex>
 #include <string>
-#include <unordered_map>
 
-#include "cache/tier_table.h"
-#include "cache/worker_pool.h"
+#include "cache/tiered_state.h"
 
 namespace kvasir {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-MissReason ReasonOf(LoadOutcome outcome) {
-  switch (outcome) {
-    case LoadOutcome::kLoaded:
-      return MissReason::kNone;
-    case LoadOutcome::kMissing:
-      return MissReason::kAbsent;
-    case LoadOutcome::kForeign:
-      return MissReason::kForeign;
-    case LoadOutcome::kTokenMismatch:
-      return MissReason::kTokenMismatch;
-    case LoadOutcome::kCorrupt:
-      return MissReason::kCorrupt;
-    case LoadOutcome::kFailed:
-      return MissReason::kUnreadable;
-  }
-  return MissReason::kUnreadable;
-}
-
-ChunkLookup Miss(MissReason reason, Tier tier = Tier::kDisk, Status detail = {}) {
-  ChunkLookup lookup;
-  lookup.tier = tier;
-  lookup.miss = reason;
-  lookup.detail = std::move(detail);
-  return lookup;
-}
-
-// One load under way; those who ask for the same chunk meanwhile wait for it.
-struct Flight {
-  SharedTokens token_ids;
-  std::condition_variable finished;  // with State::mutex
-  bool done = false;
-  // The chunk was removed or replaced meanwhile: what was read is not kept.
-  bool overtaken = false;
-  ChunkLookup result;
-};
-
-// What a load found, before it is entered into the tiers.
-struct Fetched {
-  ChunkLookup lookup;
-  std::shared_ptr<const EncodedChunk> chunk;
-  uint64_t disk_bytes = 0, pool_bytes = 0;
-  double disk_seconds = 0, pool_seconds = 0;
-};
-
-}  // namespace
 
 std::string_view TierName(Tier tier) {
   constexpr std::array<std::string_view, 3> kNames = {"pool", "memory", "disk"};
@@ -78,220 +22,9 @@ std::string_view MissReasonName(MissReason reason) {
   return kNames[static_cast<size_t>(reason)];
 }
 
-struct TieredCache::State {
-  State(std::shared_ptr<ChunkStore> chunk_store, PoolLoader pool_loader,
-        const TieredCacheOptions& options)
-      : store(std::move(chunk_store)),
-        loader(std::move(pool_loader)),
-        table(options.memory_bytes),
-        workers(options.loader_threads) {}
-
-  ChunkLookup Lookup(const ChunkKey& key, std::span<const int32_t> token_ids);
-  // Whether it is stored, not in the pool, not being loaded, and sooner computed than loaded.
-  bool SoonerComputed(const ChunkRequest& request);
-  ChunkLookup LookupOrCompute(const ChunkRequest& request);
-  Fetched Fetch(const ChunkKey& key, std::span<const int32_t> token_ids,
-                std::shared_ptr<const EncodedChunk> in_memory);
-  void ReadDisk(const ChunkKey& key, std::span<const int32_t> token_ids, Fetched& fetched);
-  void LoadPool(Fetched& fetched);
-  ChunkLookup Land(const ChunkKey& key, const std::shared_ptr<Flight>& flight, Fetched fetched);
-  Status Insert(const ChunkKey& key, std::span<const int32_t> token_ids, EncodedChunk chunk,
-                const InsertOptions& options);
-  Status Persist(const ChunkKey& key, std::span<const int32_t> token_ids,
-                 const EncodedChunk& chunk);
-  Result<bool> Remove(const ChunkKey& key);
-  void Overtake(const ChunkKey& key);
-  void CountLocked(const ChunkLookup& lookup);
-  std::mutex& WriterOf(const ChunkKey& key) {
-    return writers[ChunkKeyHash()(key) % writers.size()];
-  }
-
-  const std::shared_ptr<ChunkStore> store;  // may be null
-  const PoolLoader loader;
-  LoadPolicy policy;
-  // Held while a chunk is stored or removed, disk write included, so that the two cannot
-  // interleave for one key. Never taken by look-ups. Taken before `mutex`.
-  std::array<std::mutex, 16> writers;
-
-  mutable std::mutex mutex;  // guards what follows
-  TierTable table;
-  std::unordered_map<ChunkKey, std::shared_ptr<Flight>, ChunkKeyHash> flights;
-  CacheCounters counters;
-
-  WorkerPool workers;  // last: its threads use all of the above
-};
-
-void TieredCache::State::CountLocked(const ChunkLookup& lookup) {
-  if (lookup.hit()) {
-    ++(lookup.tier == Tier::kPool     ? counters.hits_pool
-       : lookup.tier == Tier::kMemory ? counters.hits_memory
-                                      : counters.hits_disk);
-    return;
-  }
-  ++counters.misses;
-  uint64_t* const by_reason[] = {nullptr,
-                                 &counters.absent,
-                                 &counters.rejected_fingerprint,
-                                 &counters.rejected_tokens,
-                                 &counters.rejected_checksum,
-                                 &counters.unreadable,
-                                 &counters.pool_full,
-                                 &counters.slower};
-  ++*by_reason[static_cast<size_t>(lookup.miss)];
-}
-
-ChunkLookup TieredCache::State::Lookup(const ChunkKey& key, std::span<const int32_t> token_ids) {
-  const auto start = Clock::now();
-  std::unique_lock<std::mutex> lock(mutex);
-  for (;;) {
-    const TierTable::Entry* entry = table.Find(key);
-    if (entry != nullptr && !SameTokens(entry->token_ids, token_ids)) {
-      const ChunkLookup miss = Miss(MissReason::kTokenMismatch, Tier::kMemory);
-      CountLocked(miss);
-      return miss;
-    }
-    if (entry != nullptr && entry->pool) {
-      ChunkLookup hit;
-      hit.blocks = entry->pool;
-      table.Touch(key);
-      CountLocked(hit);
-      return hit;
-    }
-    const auto under_way = flights.find(key);
-    if (under_way == flights.end()) break;
-    const std::shared_ptr<Flight> flight = under_way->second;
-    flight->finished.wait(lock, [&] { return flight->done; });
-    if (!SameTokens(flight->token_ids, token_ids)) continue;
-    ChunkLookup joined = flight->result;
-    joined.load_ms = SecondsSince(start) * 1e3;
-    ++counters.joined;
-    CountLocked(joined);
-    return joined;
-  }
-  auto flight = std::make_shared<Flight>();
-  flight->token_ids =
-      std::make_shared<const std::vector<int32_t>>(token_ids.begin(), token_ids.end());
-  flights[key] = flight;
-  const TierTable::Entry* entry = table.Find(key);
-  std::shared_ptr<const EncodedChunk> in_memory = entry != nullptr ? entry->memory : nullptr;
-  lock.unlock();
-  return Land(key, flight, Fetch(key, token_ids, std::move(in_memory)));
-}
-
-bool TieredCache::State::SoonerComputed(const ChunkRequest& request) {
-  const auto tokens = static_cast<int64_t>(request.token_ids.size());
-  {
-    const std::lock_guard<std::mutex> lock(mutex);
-    const TierTable::Entry* entry = table.Find(request.key);
-    if (flights.contains(request.key) || (entry != nullptr && entry->pool)) return false;
-    if (entry != nullptr && entry->memory) {
-      return policy.ShouldCompute(/*on_disk=*/false, entry->memory->bytes(), tokens);
-    }
-  }
-  if (!store || policy.rates().disk_bytes_per_second == 0) return false;
-  const auto info = store->Info(request.key);
-  return info.ok() && info->has_value() &&
-         policy.ShouldCompute(/*on_disk=*/true, (*info)->bytes, tokens);
-}
-
-ChunkLookup TieredCache::State::LookupOrCompute(const ChunkRequest& request) {
-  if (!request.may_compute || !SoonerComputed(request)) {
-    return Lookup(request.key, request.token_ids);
-  }
-  const ChunkLookup miss = Miss(MissReason::kSlower);
-  const std::lock_guard<std::mutex> lock(mutex);
-  CountLocked(miss);
-  return miss;
-}
-
-Fetched TieredCache::State::Fetch(const ChunkKey& key, std::span<const int32_t> token_ids,
-                                  std::shared_ptr<const EncodedChunk> in_memory) {
-  const auto start = Clock::now();
-  Fetched fetched;
-  fetched.lookup.tier = Tier::kMemory;
-  fetched.chunk = std::move(in_memory);
-  if (!fetched.chunk) ReadDisk(key, token_ids, fetched);
-  if (fetched.chunk) LoadPool(fetched);
-  fetched.lookup.load_ms = SecondsSince(start) * 1e3;
-  return fetched;
-}
-
-void TieredCache::State::ReadDisk(const ChunkKey& key, std::span<const int32_t> token_ids,
-                                  Fetched& fetched) {
-  if (!store) {
-    fetched.lookup = Miss(MissReason::kAbsent);
-    return;
-  }
-  const auto start = Clock::now();
-  LoadedChunk loaded = store->Load(key, token_ids);
-  fetched.disk_seconds = SecondsSince(start);
-  fetched.disk_bytes = loaded.chunk.bytes();
-  policy.RecordDisk(fetched.disk_bytes, fetched.disk_seconds);
-  fetched.lookup = Miss(ReasonOf(loaded.outcome), Tier::kDisk, std::move(loaded.detail));
-  if (loaded.outcome == LoadOutcome::kLoaded) {
-    fetched.chunk = std::make_shared<const EncodedChunk>(std::move(loaded.chunk));
-  }
-}
-
-void TieredCache::State::LoadPool(Fetched& fetched) {
-  const auto start = Clock::now();
-  const auto planes = DecodePlanes(*fetched.chunk);
-  if (!planes.ok()) {
-    fetched.lookup = Miss(MissReason::kCorrupt, fetched.lookup.tier, planes.status());
-    return;
-  }
-  auto blocks = loader(*planes);
-  fetched.pool_seconds = SecondsSince(start);
-  if (!blocks.ok()) {
-    fetched.lookup = Miss(MissReason::kPoolFull, fetched.lookup.tier, blocks.status());
-    return;
-  }
-  fetched.pool_bytes = fetched.chunk->bytes();
-  policy.RecordPool(fetched.pool_bytes, fetched.pool_seconds);
-  fetched.lookup.blocks = *std::move(blocks);
-  fetched.lookup.miss = MissReason::kNone;
-}
-
-// Enters what was fetched into the tiers, unless it was overtaken, and wakes who waits for it.
-ChunkLookup TieredCache::State::Land(const ChunkKey& key, const std::shared_ptr<Flight>& flight,
-                                     Fetched fetched) {
-  TierTable::Dropped dropped;  // destroyed after the lock
-  const std::lock_guard<std::mutex> lock(mutex);
-  counters.disk_bytes_read += fetched.disk_bytes;
-  counters.disk_read_seconds += fetched.disk_seconds;
-  counters.pool_bytes_loaded += fetched.pool_bytes;
-  counters.pool_load_seconds += fetched.pool_seconds;
-  if (!flight->overtaken) {
-    flights.erase(key);
-    const size_t before = table.memory_chunks();
-    if (fetched.chunk && fetched.lookup.tier == Tier::kDisk && table.FitsMemory(*fetched.chunk)) {
-      table.SetMemory(key, flight->token_ids, std::move(fetched.chunk), dropped);
-      counters.evicted_memory += before + 1 - table.memory_chunks();
-    }
-    if (fetched.lookup.hit()) {
-      table.SetPool(key, flight->token_ids, fetched.lookup.blocks, dropped);
-      table.Touch(key);
-    }
-  }
-  flight->result = fetched.lookup;
-  flight->done = true;
-  flight->finished.notify_all();
-  CountLocked(fetched.lookup);
-  return fetched.lookup;
-}
-
-// With `mutex` held: a load of this key that is under way must not enter the tiers, and look-ups
-// from now on must not wait for it.
-void TieredCache::State::Overtake(const ChunkKey& key) {
-  const auto under_way = flights.find(key);
-  if (under_way == flights.end()) return;
-  under_way->second->overtaken = true;
-  flights.erase(under_way);
-}
-
 Status TieredCache::State::Persist(const ChunkKey& key, std::span<const int32_t> token_ids,
                                    const EncodedChunk& chunk) {
-  const auto start = Clock::now();
+  const auto start = std::chrono::steady_clock::now();
   const Status stored = store->Store(key, token_ids, chunk);
   const std::lock_guard<std::mutex> lock(mutex);
   counters.disk_write_seconds += SecondsSince(start);
@@ -374,6 +107,16 @@ ChunkLookup TieredCache::Lookup(const ChunkKey& key, std::span<const int32_t> to
 
 std::vector<ChunkLookup> TieredCache::LookupMany(std::span<const ChunkRequest> requests) {
   std::vector<ChunkLookup> lookups(requests.size());
+  if (state_->Overlaps()) {
+    // One job a loader thread: each goes through the layers of its part of the chunks.
+    std::vector<std::shared_ptr<Loads>> parts(static_cast<size_t>(state_->workers.threads()));
+    for (std::shared_ptr<Loads>& part : parts) part = std::make_shared<Loads>();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      lookups[i] = state_->LookupOrCompute(requests[i], parts[i % parts.size()].get());
+    }
+    for (std::shared_ptr<Loads>& part : parts) state_->StartLoads(std::move(part));
+    return lookups;
+  }
   state_->workers.ForEach(requests.size(),
                           [&](size_t i) { lookups[i] = state_->LookupOrCompute(requests[i]); });
   return lookups;
@@ -413,6 +156,11 @@ int32_t TieredCache::ReclaimBlocks(int32_t blocks) {
   state_->counters.evicted_pool += dropped.blocks.size();
   state_->counters.evicted_pool_blocks += static_cast<uint64_t>(freed);
   return freed;
+}
+
+void TieredCache::FinishLoads() {
+  std::unique_lock<std::mutex> lock(state_->mutex);
+  state_->loads_changed.wait(lock, [this] { return state_->loads_under_way == 0; });
 }
 
 void TieredCache::DropUpperTiers(bool memory_too) {

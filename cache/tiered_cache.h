@@ -66,7 +66,12 @@ struct TieredCacheOptions {
   // Budget of the memory tier, bytes of records. 0 = no memory tier.
   size_t memory_bytes = size_t{256} << 20;
   // Threads that LookupMany uses beside the caller's, for disk reads and pool loads.
-  int loader_threads = 1;
+  int loader_threads = 2;
+  // Opens blocks to be filled layer by layer: Engine::BeginLoad. With it LookupMany returns before
+  // its loads are done where they mostly wait for the disk (LoadPolicy::DiskBound), and the blocks'
+  // readers wait for the layers that they need. Null: it always waits.
+  std::function<Result<std::unique_ptr<KvFill>>(int32_t tokens)> opener;
+  bool always_overlap = false;  // whatever the disk's rate (tests)
 };
 
 struct CacheCounters {
@@ -75,6 +80,7 @@ struct CacheCounters {
   uint64_t absent = 0, rejected_fingerprint = 0, rejected_tokens = 0, rejected_checksum = 0,
            unreadable = 0, pool_full = 0, slower = 0;
   uint64_t joined = 0;  // lookups that waited for another's load
+  uint64_t lost = 0;    // hits whose load failed after they were handed out
   uint64_t inserted = 0, insert_failures = 0, removed = 0;
   uint64_t evicted_pool = 0, evicted_pool_blocks = 0, evicted_memory = 0;
   uint64_t disk_bytes_read = 0, disk_bytes_written = 0, pool_bytes_loaded = 0;  // record bytes
@@ -98,7 +104,8 @@ class TieredCache {
   ~TieredCache();
 
   ChunkLookup Lookup(const ChunkKey& key, std::span<const int32_t> token_ids);
-  // The same for many at once, loads side by side; results in the order of the requests.
+  // The same for many at once, loads side by side; results in the order of the requests. With an
+  // opener the blocks of hits may still be loading (KvBlocks::readiness).
   std::vector<ChunkLookup> LookupMany(std::span<const ChunkRequest> requests);
 
   // Makes a freshly encoded chunk visible, replacing any older one. On failure nothing changes:
@@ -119,6 +126,8 @@ class TieredCache {
   // For Engine::SetReclaimer: drops least recently used pool entries that only the cache holds
   // until at least `blocks` blocks are given up or none is left; returns how many blocks.
   int32_t ReclaimBlocks(int32_t blocks);
+  // Waits for loads that LookupMany left behind: before the engine ends.
+  void FinishLoads();
   // Empties pool and memory tiers of what nobody uses (tests, benchmarks: "cold" lookups).
   void DropUpperTiers(bool memory_too);
 

@@ -82,6 +82,7 @@ Status Runtime::Build(RuntimeParts parts) {
   TieredCacheOptions options;
   options.memory_bytes = static_cast<size_t>(config_.cache_memory_mib) << 20;
   Engine* engine = engine_.get();
+  options.opener = [engine](int32_t tokens) { return engine->BeginLoad(tokens); };
   cache_ = std::make_unique<TieredCache>(
       chunk_store_,
       [engine](std::span<const KvLayerPlanes> layers) { return engine->LoadBlocks(layers); },
@@ -130,7 +131,9 @@ void Runtime::ConnectReclaimer() {
   });
 }
 
-Runtime::~Runtime() = default;
+Runtime::~Runtime() {
+  if (cache_) cache_->FinishLoads();  // they write into the engine's pool
+}
 
 Status Runtime::OpenEmbedderLocked() {
   if (embedder_ != nullptr) return Status::Ok();

@@ -76,6 +76,15 @@ TEST(LoadPolicy, PrefillIsSampledFromTotals) {
   EXPECT_NEAR(policy.rates().prefill_tokens_per_second, 100, 1e-9);
 }
 
+TEST(LoadPolicy, DiskBoundIsADiskMuchSlowerThanThePool) {
+  LoadPolicy unknown, slow, fast;
+  EXPECT_FALSE(unknown.DiskBound());
+  Teach(&slow, 4e8);
+  EXPECT_TRUE(slow.DiskBound());
+  Teach(&fast, 6e8);
+  EXPECT_FALSE(fast.DiskBound());
+}
+
 TEST(LoadPolicy, LoadsWhileItDoesNotKnow) {
   LoadPolicy policy;
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(policy.ShouldCompute(true, 1u << 30, 1));
