@@ -41,6 +41,7 @@ Result<SegmentPlan> ChunkSegment(AssemblyChunk chunk, const FusionPolicy& policy
   segment.blocks = std::move(chunk.blocks);
   segment.reuse = ReuseKind::kFused;
   segment.recompute = FirstRows(std::min(policy.link_tokens, segment.tokens()));
+  segment.side_by_side = policy.parallel;
   return segment;
 }
 
@@ -104,6 +105,10 @@ Result<Assembly> Assembler::Assemble(AssemblyInput input) const {
     for (AssemblyChunk& chunk : input.chunks) {
       KVASIR_ASSIGN_OR_RETURN(SegmentPlan segment, ChunkSegment(std::move(chunk), input.policy));
       segments.push_back(std::move(segment));
+    }
+    if (input.policy.parallel) {
+      assembly.plan.context = {static_cast<float>(input.policy.temperature),
+                               static_cast<float>(input.policy.scale)};
     }
     SegmentPlan tail;
     tail.token_ids = std::move(input.tail_ids);

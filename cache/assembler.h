@@ -6,6 +6,7 @@
 //   concat, link   anchor | chunk 1 | ... | chunk n | tail, one segment each, so that every run's
 //                  KV lies at local positions; a chunk without blocks is computed in its place;
 //                  terms that need a look at the model (query, blend) are not applied here
+//   parallel       the same with chunks side by side; those without blocks come behind them all
 // The last prompt token is always computed. Thread-safe; no I/O, no engine.
 #pragma once
 

@@ -7,6 +7,8 @@
 //   query(r,rows=,layers=,heads=,smooth=,floor=,rounds=,mass=,draft=)
 //                          top share r by the question's attention (ProphetKV, FusionRAG)
 //   link(8)+query(.1)      the union of what its terms choose
+//   parallel(T,s)          all chunks share one range of positions; the question's attention to
+//                          them has temperature T and its sum counts by s (APE)
 #pragma once
 
 #include <cstdint>
@@ -57,6 +59,8 @@ struct FusionPolicy {
   QuerySelector query = {};
   ChunkOrder order = ChunkOrder::kAsGiven;  // kPrefix
   double epsilon = 0.05, alpha = 0.1;       // kCertify: P(KL > epsilon) <= alpha
+  bool parallel = false;                    // kFused, without other terms
+  double temperature = 1, scale = 1;        // of parallel
 
   bool fused() const { return kind == PolicyKind::kFused || kind == PolicyKind::kCertify; }
   // Whether rows are chosen by passes through the model.
@@ -76,6 +80,7 @@ struct FusionPolicy {
 };
 
 inline constexpr int32_t kMaxLinkTokens = 1024;
+inline constexpr double kLeastContextScale = 0.1, kMostContextScale = 2;
 inline constexpr int32_t kMaxSelectorRows = 1024;
 inline constexpr int32_t kMaxSelectorRounds = 8;
 inline constexpr int32_t kMaxSelectorDraft = 64;

@@ -154,6 +154,15 @@ const std::vector<Term>& Terms() {
        [](FusionPolicy& p) { p.blend_ratio = 0.15; }},
       {"query", PolicyKind::kFused, QueryParameters(),
        [](FusionPolicy& p) { p.query.ratio = 0.15; }},
+      {"parallel",
+       PolicyKind::kFused,
+       {Ratio(
+            "T", [](FusionPolicy& p) -> double& { return p.temperature; }, kLeastContextScale,
+            kMostContextScale),
+        Ratio(
+            "s", [](FusionPolicy& p) -> double& { return p.scale; }, kLeastContextScale,
+            kMostContextScale)},
+       [](FusionPolicy& p) { p.parallel = true; }},
       {"certify",
        PolicyKind::kCertify,
        {Ratio(
@@ -187,10 +196,12 @@ std::vector<std::string_view> Split(std::string_view text, char separator) {
 }
 
 Status Unknown(std::string_view text) {
-  return InvalidArgument("unknown policy '" + std::string(text) +
-                         "': use exact, prefix(order), concat, link(k) with k from 1 to " +
-                         std::to_string(kMaxLinkTokens) +
-                         ", blend(r), query(r), certify(eps,alpha), or terms joined by '+'");
+  return InvalidArgument(
+      "unknown policy '" + std::string(text) +
+      "': use exact, prefix(order), concat, link(k) with k from 1 to " +
+      std::to_string(kMaxLinkTokens) +
+      ", blend(r), query(r), parallel(T,s), certify(eps,alpha), or terms joined by "
+      "'+'");
 }
 
 const Term* FindTerm(std::string_view name) {
@@ -275,6 +286,9 @@ std::string QueryName(const QuerySelector& query) {
 }
 
 std::string FusedName(const FusionPolicy& policy) {
+  if (policy.parallel) {
+    return "parallel(" + Number(policy.temperature) + "," + Number(policy.scale) + ")";
+  }
   std::string name;
   const auto add = [&name](const std::string& term) {
     if (!name.empty()) name += '+';
@@ -313,7 +327,7 @@ Result<FusionPolicy> ParsePolicy(std::string_view text) {
   const std::vector<std::string_view> terms = Split(Trim(text), '+');
   for (const std::string_view term : terms) {
     KVASIR_RETURN_IF_ERROR(AddTerm(term, &policy));
-    if (terms.size() > 1 && policy.kind != PolicyKind::kFused) {
+    if (terms.size() > 1 && (policy.kind != PolicyKind::kFused || policy.parallel)) {
       return InvalidArgument("policy '" + std::string(text) + "': '" + std::string(term) +
                              "' stands alone; link, blend and query can be joined");
     }

@@ -19,7 +19,8 @@ StepBatch BatchOfSequence(const StepBatch& batch, size_t index) {
   part.positions = Slice(batch.positions, span.row_begin, span.row_end);
   part.local_positions = Slice(batch.local_positions, span.row_begin, span.row_end);
   part.slots = Slice(batch.slots, span.row_begin, span.row_end);
-  part.sequences = {{0, span.row_end - span.row_begin, 0, span.segment_end - span.segment_begin}};
+  part.sequences = {
+      {0, span.row_end - span.row_begin, 0, span.segment_end - span.segment_begin, span.context}};
   for (int32_t s = span.segment_begin; s < span.segment_end; ++s) {
     SegmentRef segment = batch.segments[size_t(s)];
     const int32_t first = segment.first_block;

@@ -1,5 +1,6 @@
 #include "engine/request_check.h"
 
+#include <cmath>
 #include <string>
 
 #include "engine/sampler.h"
@@ -50,10 +51,30 @@ Status CheckRecompute(const SegmentPlan& segment, const std::string& where) {
   return Status::Ok();
 }
 
+Status CheckSideBySide(const SegmentPlan& segment, const std::string& where, bool last) {
+  if (!segment.side_by_side) return Status::Ok();
+  if (!last && segment.reused() == segment.tokens() && segment.recompute.empty()) {
+    return Status::Ok();
+  }
+  return InvalidArgument(where + " stands side by side with others: all its tokens must have KV, " +
+                         "none may be computed again, and it cannot be the last");
+}
+
+bool IsPositive(float value) { return std::isfinite(value) && value > 0; }
+
+Status CheckContext(const ContextScale& context) {
+  if (IsPositive(context.temperature) && IsPositive(context.scale)) return Status::Ok();
+  return InvalidArgument("the context's temperature is " + std::to_string(context.temperature) +
+                         " and its scale " + std::to_string(context.scale) +
+                         "; both must be above 0");
+}
+
 Status CheckSegments(const PromptPlan& prompt, int32_t vocab, const BlockPool& pool) {
+  KVASIR_RETURN_IF_ERROR(CheckContext(prompt.context));
   for (size_t s = 0; s < prompt.segments.size(); ++s) {
     const SegmentPlan& segment = prompt.segments[s];
     const std::string where = "prompt segment " + N(int64_t(s));
+    KVASIR_RETURN_IF_ERROR(CheckSideBySide(segment, where, s + 1 == prompt.segments.size()));
     KVASIR_RETURN_IF_ERROR(CheckTokens(segment, where, vocab));
     KVASIR_RETURN_IF_ERROR(CheckBlocks(segment, where, pool));
     KVASIR_RETURN_IF_ERROR(CheckRecompute(segment, where));
@@ -75,7 +96,7 @@ Status CheckLastRow(const PromptPlan& prompt) {
 }
 
 Status CheckForced(const Request& request, const RequestLimits& limits) {
-  const int64_t prompt = AccountOf(request.prompt).requested;
+  const int64_t prompt = PositionsOf(request.prompt);
   for (const std::vector<int32_t>& path : request.forced) {
     const auto tokens = static_cast<int64_t>(path.size());
     if (tokens == 0 || tokens > request.max_tokens || prompt + tokens > limits.max_context) {
@@ -104,11 +125,14 @@ Status CheckProbe(const Request& request) {
     return InvalidArgument("attention is asked of " + N(request.attention->rows) +
                            " rows; it must be 0 (the last segment's) or more");
   }
+  if (request.attention && request.prompt.context.scale != 1.0f) {
+    return InvalidArgument("attention cannot be gathered where the context is scaled");
+  }
   return Status::Ok();
 }
 
 Status CheckLength(const Request& request, int32_t max_context) {
-  const int64_t tokens = AccountOf(request.prompt).requested;
+  const int64_t tokens = PositionsOf(request.prompt);
   const int64_t room = max_context - (request.max_tokens > 0 ? 1 : 0);
   if (tokens <= room) return Status::Ok();
   return InvalidArgument("the prompt has " + N(tokens) + " tokens; the context holds " +

@@ -41,14 +41,12 @@ Sequence::Sequence(RequestId id, Request request, int32_t max_context)
   std::vector<SegmentPlan>& plan = request_.prompt.segments;
   std::erase_if(plan, [](const SegmentPlan& segment) { return segment.tokens() == 0; });
   prompt_tokens_ = TokensOf(plan);
-  max_tokens_ = std::clamp(request_.max_tokens, 0, std::max(0, max_context - prompt_tokens_));
+  prompt_positions_ = static_cast<int32_t>(PositionsOf(request_.prompt));
+  max_tokens_ = std::clamp(request_.max_tokens, 0, std::max(0, max_context - prompt_positions_));
   rows_ = RowsOfPrompt(plan);
   KVASIR_CHECK(!rows_.empty());
-  int32_t base = 0;
-  for (const SegmentPlan& segment : plan) {
-    segments_.push_back({base, segment.reused(), {}});
-    base += segment.tokens();
-  }
+  const std::vector<int32_t> bases = BasesOf(request_.prompt);
+  for (size_t s = 0; s < plan.size(); ++s) segments_.push_back({bases[s], plan[s].reused(), {}});
   for (size_t s = 0; s < segments_.size(); ++s) {
     for (int32_t block = 0; block < BlocksFor(SlotsOf(s)); ++block) {
       blocks_needed_ += Writes(s, block) ? 1 : 0;
@@ -111,12 +109,14 @@ void Sequence::AppendRow(const PromptRow& row, int32_t token, StepBatch* batch) 
 void Sequence::AppendSegments(int32_t last_position, StepBatch* batch) const {
   for (size_t s = 0; s < segments_.size(); ++s) {
     const SequenceSegment& segment = segments_[s];
-    if (segment.base > last_position) break;
-    const int32_t end = s + 1 < segments_.size() ? segments_[s + 1].base : last_position + 1;
+    if (segment.base > last_position) continue;
+    const SegmentPlan& plan = request_.prompt.segments[s];
+    const bool last = s + 1 == segments_.size();
+    const int32_t end = last ? last_position + 1 : segment.base + plan.tokens();
     const int32_t length = std::min(end, last_position + 1) - segment.base;
     KVASIR_CHECK(length <= segment.filled);
     const auto first = static_cast<int32_t>(batch->block_table.size());
-    batch->segments.push_back({segment.base, length, first});
+    batch->segments.push_back({segment.base, length, first, plan.side_by_side});
     batch->block_table.insert(batch->block_table.end(), segment.blocks.begin(),
                               segment.blocks.begin() + BlocksFor(length));
   }
@@ -140,6 +140,7 @@ void Sequence::AppendRows(int32_t rows, StepBatch* batch) {
   span.row_end = batch->rows();
   AppendSegments(batch->positions.back(), batch);
   span.segment_end = static_cast<int32_t>(batch->segments.size());
+  span.context = request_.prompt.context;
   batch->sequences.push_back(span);
   const bool prompt_ends = next_row_ + size_t(appended_) == rows_.size();
   if (prompt_ends && max_tokens_ > 0) batch->logit_rows.push_back(span.row_end - 1);

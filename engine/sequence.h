@@ -82,7 +82,7 @@ class Sequence {
 
   // ---- answer
   int32_t answered() const { return answered_; }
-  int32_t next_position() const { return prompt_tokens_ + answered_; }
+  int32_t next_position() const { return prompt_positions_ + answered_; }
   void Answer(int32_t token);
   // Takes the next token of the request's forced paths as if it had been answered; at the end of a
   // path goes back to the prompt's end. False = there are none left.
@@ -110,7 +110,7 @@ class Sequence {
 
   RequestId id_;
   Request request_;
-  int32_t prompt_tokens_ = 0, max_tokens_ = 0;
+  int32_t prompt_tokens_ = 0, prompt_positions_ = 0, max_tokens_ = 0;
   std::vector<SequenceSegment> segments_;
   std::vector<PromptRow> rows_;  // in order of position
   size_t next_row_ = 0;

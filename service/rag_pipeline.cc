@@ -346,7 +346,9 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   input.tail_ids = draft.tail_ids;
   input.policy = draft.policy;
   KVASIR_ASSIGN_OR_RETURN(Assembly assembly, assembler_.Assemble(std::move(input)));
-  const bool audited = auditor_.on() && assembly.policy.fused() && draft.has_documents;
+  // The ladder that audits measure is of chunks one after the other.
+  const bool audited =
+      auditor_.on() && assembly.policy.fused() && !assembly.policy.parallel && draft.has_documents;
   AuditJob audit;
   if (audited) audit.stored = StoredPlan(assembly.plan);
   KVASIR_RETURN_IF_ERROR(RepairRows(draft, &assembly, &prompt.report));
@@ -372,7 +374,7 @@ Result<RequestId> RagPipeline::Submit(const PreparedPrompt& prompt, const Sampli
   request.prompt = prompt.plan;
   request.sampling = sampling;
   const auto room = static_cast<int32_t>(
-      std::max<int64_t>(1, runtime_.engine().max_context() - prompt.report.account.requested));
+      std::max<int64_t>(1, runtime_.engine().max_context() - PositionsOf(prompt.plan)));
   request.max_tokens = max_tokens > 0 ? max_tokens : std::min(room, kDefaultMaxTokens);
   request.stop_ids = runtime_.chat_template().stop_ids();
   request.ignore_eos = ignore_eos;

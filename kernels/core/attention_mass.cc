@@ -30,6 +30,7 @@ void CheckMassRanges(std::span<const MassRange> ranges, const StepBatch& batch) 
     if (range.row_begin == range.row_end) continue;
     while (span != batch.sequences.end() && span->row_end <= range.row_begin) ++span;
     KVASIR_CHECK(span != batch.sequences.end());
+    KVASIR_CHECK(span->context.scale == 1.0f);  // such weights are not gathered
     KVASIR_CHECK(range.row_begin >= span->row_begin && range.row_end <= span->row_end);
     KVASIR_CHECK(range.mass != nullptr && range.stride >= SeenEnd(batch, *span, range));
   }

@@ -2,7 +2,9 @@
 // each with the KV that already lies in the pool and the rows that must be computed.
 //
 // Positions: segment s begins at base(s) = sum of the token counts before it; token j of it has
-// position base(s) + j and lies in the pool at *local* position j. Immutable once submitted.
+// position base(s) + j and lies in the pool at *local* position j. Segments side by side all begin
+// where the first of them would, and what follows begins behind the longest (BasesOf). Immutable
+// once submitted.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include "kernels/core/kv_layout.h"
+#include "kernels/core/step_batch.h"
 
 namespace kvasir {
 
@@ -30,6 +33,9 @@ struct SegmentPlan {
   // Of the reused tokens: rows that an earlier pass of the same answer computed again, whose KV
   // `blocks` holds already. Counted as recomputed.
   int32_t repaired = 0;
+  // Shares its positions with the other such segments; all its tokens have KV and none is computed
+  // again. ContextScale applies to it.
+  bool side_by_side = false;
 
   int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t reused() const { return blocks ? blocks->tokens() : 0; }
@@ -43,6 +49,7 @@ struct SegmentPlan {
 // start the answer. Generated tokens continue the last segment.
 struct PromptPlan {
   std::vector<SegmentPlan> segments;
+  ContextScale context = {};  // of segments side by side
 
   int64_t rows() const {
     int64_t rows = 0;
@@ -50,6 +57,11 @@ struct PromptPlan {
     return rows;
   }
 };
+
+// The first position of each segment.
+std::vector<int32_t> BasesOf(const PromptPlan& plan);
+// Positions that the prompt takes: its tokens, or less with segments side by side.
+int64_t PositionsOf(const PromptPlan& plan);
 
 // Exact accounting of a prompt: requested = prefix + fused + recomputed + computed.
 struct PromptAccount {

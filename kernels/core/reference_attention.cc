@@ -79,9 +79,11 @@ float Scaled(DType dtype, const void* plane, size_t index, const float* scale, s
 // One (row, query head): scores and values of every visible key.
 class RowHead {
  public:
-  RowHead(const AttentionArgs& args, const ReferenceKvPool& pool, int64_t row, int32_t head)
+  RowHead(const AttentionArgs& args, const ReferenceKvPool& pool, const ContextScale& context,
+          int64_t row, int32_t head)
       : args_(args),
         pool_(pool),
+        context_(context),
         head_dim_(pool.layout().head_dim),
         position_(args.batch->positions[static_cast<size_t>(row)]),
         q_(args.q.f32_row(row) + int64_t{head} * head_dim_),
@@ -101,7 +103,12 @@ class RowHead {
       const float* key = pool_.K(args_.layer, slot) + kv_offset_;
       double score = 0;
       for (int64_t d = 0; d < head_dim_; ++d) score += q[static_cast<size_t>(d)] * key[d];
-      scores_.push_back(score * args_.scale);
+      score *= args_.scale;
+      if (segment.context) {
+        score /= context_.temperature;
+        in_context_.push_back(scores_.size());
+      }
+      scores_.push_back(score);
       positions_.push_back(int64_t{segment.base} + j);
       values_.push_back(pool_.V(args_.layer, slot) + kv_offset_);
     }
@@ -109,6 +116,7 @@ class RowHead {
 
   // Writes the output; a row that sees no key gets zeros. mass [positions] of the head, or null.
   void Finish(float* mass) {
+    ScaleContext();
     std::vector<double> sum(static_cast<size_t>(head_dim_), 0.0);
     double total = 0, top = -std::numeric_limits<double>::infinity();
     for (const double score : scores_) top = std::max(top, score);
@@ -127,6 +135,15 @@ class RowHead {
   }
 
  private:
+  // With S the context's log-sum-exp, every weight exp(score) of it becomes exp(score + (s - 1) S),
+  // so that they sum to exp(s S).
+  void ScaleContext() {
+    double top = -std::numeric_limits<double>::infinity(), total = 0;
+    for (const size_t i : in_context_) top = std::max(top, scores_[i]);
+    for (const size_t i : in_context_) total += std::exp(scores_[i] - top);
+    const double shift = (context_.scale - 1.0) * (top + std::log(total));
+    for (const size_t i : in_context_) scores_[i] += shift;
+  }
   bool Visible(int64_t key_position) const {
     return key_position <= position_ &&
            (args_.window == 0 || key_position > position_ - args_.window);
@@ -134,6 +151,7 @@ class RowHead {
 
   const AttentionArgs& args_;
   const ReferenceKvPool& pool_;
+  const ContextScale& context_;
   int64_t head_dim_;
   int64_t position_;
   const float* q_;
@@ -142,6 +160,7 @@ class RowHead {
   std::vector<double> scores_;  // weights, not yet divided by their sum, once finished
   std::vector<int64_t> positions_;
   std::vector<const float*> values_;
+  std::vector<size_t> in_context_;  // indices of scores
 };
 
 // Where the weights of (row, head) go; null = they are not wanted.
@@ -243,7 +262,7 @@ void Attention(const AttentionArgs& args) {
   for (const SequenceSpan& sequence : args.batch->sequences) {
     for (int32_t row = sequence.row_begin; row < sequence.row_end; ++row) {
       for (int32_t head = 0; head < heads; ++head) {
-        RowHead work(args, pool, row, head);
+        RowHead work(args, pool, sequence.context, row, head);
         for (int32_t s = sequence.segment_begin; s < sequence.segment_end; ++s) {
           work.AddSegment(args.batch->segments[static_cast<size_t>(s)]);
         }

@@ -17,13 +17,22 @@ struct SegmentRef {
   int32_t base = 0;
   int32_t length = 0;
   int32_t first_block = 0;
+  bool context = false;  // ContextScale applies to its keys
+};
+
+// How much the context counts in a sequence's attention (APE, Yang et al. 2025): scores of context
+// keys are divided by `temperature`, and their sum S = log(sum of exp(score)) counts as scale * S
+// beside the other keys.
+struct ContextScale {
+  float temperature = 1, scale = 1;
 };
 
 // Rows [row_begin, row_end) of the batch, sorted by position, see segments
-// [segment_begin, segment_end), sorted by base.
+// [segment_begin, segment_end). Segments may share a base or overlap.
 struct SequenceSpan {
   int32_t row_begin = 0, row_end = 0;
   int32_t segment_begin = 0, segment_end = 0;
+  ContextScale context = {};
 };
 
 struct StepBatch {

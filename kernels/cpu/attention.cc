@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numbers>
 
 #include "kernels/core/status.h"
@@ -48,10 +49,11 @@ class TileWork {
       : call_(call),
         tile_(call.plan.tiles()[static_cast<size_t>(tile)]),
         head_(head),
-        lanes_(call.lanes(tile_)) {
+        lanes_(call.lanes(tile_)),
+        context_(call.args.batch->sequences[static_cast<size_t>(tile_.sequence)].context) {
     if (call.kept != nullptr) kept_ = call.kept->Of(tile, head);
     const int64_t values = lanes_ * call.width;
-    const auto floats = static_cast<size_t>(4 * values + (kTileSlots + 3) * lanes_);
+    const auto floats = static_cast<size_t>(5 * values + (kTileSlots + 5) * lanes_);
     if (scratch.size() < floats) scratch.resize(floats);
     query_ = scratch.data();
     turned_ = query_ + values;
@@ -61,6 +63,9 @@ class TileWork {
     state_.max = state_.sum + kTileSlots * lanes_;
     total_max_ = state_.max + lanes_;
     total_sum_ = total_max_ + lanes_;
+    context_max_ = total_sum_ + lanes_;
+    context_sum_ = context_max_ + lanes_;
+    context_acc_ = context_sum_ + lanes_;
     ranges_.resize(static_cast<size_t>(lanes_));
     ScaleQueries();
   }
@@ -87,21 +92,28 @@ class TileWork {
     std::fill_n(total_max_, lanes_, kNoScore);
     std::fill_n(total_sum_, lanes_, 0.0f);
     std::fill_n(total_acc_, lanes_ * call_.width, 0.0f);
+    if (!counts_context()) return;
+    std::fill_n(context_max_, lanes_, kNoScore);
+    std::fill_n(context_sum_, lanes_, 0.0f);
+    std::fill_n(context_acc_, lanes_ * call_.width, 0.0f);
   }
-  void MergeSplit() {
+  void MergeSplit(int32_t split) {
+    const bool context = IsContext(split);
     for (int64_t lane = 0; lane < lanes_; ++lane) {
       call_.ops.merge(state_.max[lane], call_.ops.sum(state_.sum + lane * kTileSlots),
-                      state_.acc + lane * call_.width, call_.width, TotalOf(lane));
+                      state_.acc + lane * call_.width, call_.width, TotalOf(lane, context));
     }
   }
-  void MergePartials(const float* from) {
+  void MergePartials(int32_t split, const float* from) {
+    const bool context = IsContext(split);
     for (int64_t lane = 0; lane < lanes_; ++lane, from += call_.partial_floats()) {
-      call_.ops.merge(from[0], from[1], from + 2, call_.width, TotalOf(lane));
+      call_.ops.merge(from[0], from[1], from + 2, call_.width, TotalOf(lane, context));
     }
   }
 
   // Writes the output rows; a lane that saw no key gets zeros.
   void Finish() const {
+    MergeContext();
     for (int64_t lane = 0; lane < lanes_; ++lane) {
       const float sum = total_sum_[lane];
       const float share = sum == 0.0f ? 0.0f : 1.0f / sum;
@@ -122,8 +134,32 @@ class TileWork {
     const int64_t query_head = int64_t{head_} * call_.group + lane % call_.group;
     return view.f32_row(RowOf(lane)) + query_head * call_.head_dim;
   }
-  LaneTotal TotalOf(int64_t lane) const {
+  LaneTotal TotalOf(int64_t lane, bool context) const {
+    if (context) {
+      return {context_max_ + lane, context_sum_ + lane, context_acc_ + lane * call_.width};
+    }
     return {total_max_ + lane, total_sum_ + lane, total_acc_ + lane * call_.width};
+  }
+  const SegmentRef& SegmentOf(int32_t piece) const {
+    const PlannedPiece& planned = call_.plan.pieces()[static_cast<size_t>(piece)];
+    return call_.args.batch->segments[static_cast<size_t>(planned.segment)];
+  }
+  bool IsContext(int32_t split) const {
+    return counts_context() &&
+           SegmentOf(tile_.piece_begin + split * CpuAttentionPlan::kSplitPieces).context;
+  }
+  // Whether context keys have a sum of their own.
+  bool counts_context() const { return context_.scale != 1.0f; }
+  // With S the context's log-sum-exp: exp(S) becomes exp(scale * S).
+  void MergeContext() const {
+    if (!counts_context()) return;
+    for (int64_t lane = 0; lane < lanes_; ++lane) {
+      const LaneTotal context = TotalOf(lane, true);
+      if (*context.sum == 0.0f) continue;
+      const float log_sum = *context.max + std::log2(*context.sum);
+      call_.ops.merge(*context.max + (context_.scale - 1.0f) * log_sum, *context.sum, context.acc,
+                      call_.width, TotalOf(lane, false));
+    }
   }
 
   // Queries times scale and log2(e), so that weights are powers of two.
@@ -138,7 +174,9 @@ class TileWork {
 
   // Turns the queries to positions relative to a segment's base; rows before it see none of it.
   void TurnQueries(int32_t segment) {
-    const int64_t base = call_.args.batch->segments[static_cast<size_t>(segment)].base;
+    const SegmentRef& ref = call_.args.batch->segments[static_cast<size_t>(segment)];
+    const int64_t base = ref.base;
+    const float share = ref.context ? 1.0f / context_.temperature : 1.0f;
     const int64_t values = int64_t{call_.group} * call_.width;
     for (int32_t row = tile_.row_begin; row < tile_.row_end; ++row) {
       const int64_t offset = call_.position(row) - base;
@@ -148,6 +186,8 @@ class TileWork {
       for (int64_t at = begin; at < begin + values; at += call_.width) {
         call_.ops.rotate(rotation, query_ + at, call_.head_dim, call_.width, turned_ + at);
       }
+      if (share == 1.0f) continue;
+      for (int64_t at = begin; at < begin + values; ++at) turned_[at] *= share;
     }
     segment_ = segment;
   }
@@ -166,7 +206,7 @@ class TileWork {
 
   // Pointers to the tiles of a piece.
   void FillTiles(const PlannedPiece& piece, const void** k, const void** v) const {
-    const int32_t last = BlocksFor(piece.keys) - 1;
+    const int32_t last = std::max(1, BlocksFor(piece.keys)) - 1;
     for (int32_t b = 0; b < kPieceBlocks; ++b) {
       const auto entry = static_cast<size_t>(piece.block + std::min(b, last));
       const int32_t block = call_.args.batch->block_table[entry];
@@ -195,12 +235,14 @@ class TileWork {
   const RowTile& tile_;
   const int32_t head_;
   const int64_t lanes_;
+  const ContextScale context_;
   int32_t segment_ = -1;  // for which turned_ holds
   float* query_;          // [lanes][D'] scaled
   float* turned_;         // [lanes][D'] scaled and turned
   LaneState state_;       // of the current split
   TileScores kept_;       // null unless wanted
   float *total_max_, *total_sum_, *total_acc_;
+  float *context_max_, *context_sum_, *context_acc_;
   std::vector<KeyRange> ranges_;
 };
 
@@ -224,7 +266,7 @@ void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head,
   work.ClearTotals();
   for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
     work.RunSplit(split);
-    work.MergeSplit();
+    work.MergeSplit(split);
   }
   work.Finish();
 }
@@ -239,7 +281,7 @@ void MergeSplitTiles(const Call& call, const std::vector<AttentionUnit>& units,
       TileWork work(call, unit.tile, head, scratch);
       work.ClearTotals();
       for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
-        work.MergePartials(PartialsOf(call, tile, head, split));
+        work.MergePartials(split, PartialsOf(call, tile, head, split));
       }
       work.Finish();
     }

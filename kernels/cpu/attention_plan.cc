@@ -10,17 +10,24 @@ namespace kvasir {
 
 CpuAttentionPlan::CpuAttentionPlan(const StepBatch& batch, int threads) : batch_(batch) {
   KVASIR_CHECK(batch.positions.size() == static_cast<size_t>(batch.rows()));
-  for (const SequenceSpan& sequence : batch.sequences) {
-    const auto piece_begin = static_cast<int32_t>(pieces_.size());
-    AddPieces(sequence);
-    AddTiles(sequence, piece_begin);
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const size_t first = pieces_.size();
+    AddPieces(batch.sequences[i], first);
+    AddTiles(static_cast<int32_t>(i), static_cast<int32_t>(first));
   }
   AddUnits(threads);
 }
 
-void CpuAttentionPlan::AddPieces(const SequenceSpan& sequence) {
+// `first`: of the sequence's pieces.
+void CpuAttentionPlan::AddPieces(const SequenceSpan& sequence, size_t first) {
   for (int32_t s = sequence.segment_begin; s < sequence.segment_end; ++s) {
     const SegmentRef& segment = batch_.segments[static_cast<size_t>(s)];
+    const bool turns = pieces_.size() > first &&
+                       batch_.segments[size_t(pieces_.back().segment)].context != segment.context;
+    while (turns && (pieces_.size() - first) % kSplitPieces != 0) {
+      pieces_.push_back(pieces_.back());
+      pieces_.back().keys = 0;
+    }
     KVASIR_CHECK(static_cast<size_t>(segment.first_block) + BlocksFor(segment.length) <=
                  batch_.block_table.size());
     for (int32_t key = 0; key < segment.length; key += kPieceKeys) {
@@ -30,10 +37,12 @@ void CpuAttentionPlan::AddPieces(const SequenceSpan& sequence) {
   }
 }
 
-void CpuAttentionPlan::AddTiles(const SequenceSpan& sequence, int32_t piece_begin) {
+void CpuAttentionPlan::AddTiles(int32_t index, int32_t piece_begin) {
+  const SequenceSpan& sequence = batch_.sequences[static_cast<size_t>(index)];
   const auto piece_end = static_cast<int32_t>(pieces_.size());
   for (int32_t row = sequence.row_begin; row < sequence.row_end; row += kTileRows) {
     RowTile tile;
+    tile.sequence = index;
     tile.row_begin = row;
     tile.row_end = std::min(row + kTileRows, sequence.row_end);
     tile.piece_begin = tile.piece_end = piece_begin;

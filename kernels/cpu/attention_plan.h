@@ -2,9 +2,10 @@
 // once a step from the batch alone, used by every layer.
 //
 //  - A *piece* is up to 64 consecutive keys of one segment, cut from the segment's start.
-//  - A *split* is eight consecutive pieces of a sequence, counted from its first segment. Every row
-//    is summed split by split and the splits are merged in order, whoever computes them, so that a
-//    row's bits depend neither on the batch nor on the number of threads.
+//  - A *split* is eight consecutive pieces of a sequence, counted from its first segment; empty
+//    pieces pad it where context (ContextScale) begins or ends, so that a split is all of it or
+//    none. Every row is summed split by split and the splits are merged in order, whoever computes
+//    them, so that a row's bits depend neither on the batch nor on the number of threads.
 //  - A *row tile* is up to 16 rows of one sequence, which share every key and value that is loaded.
 //  - A *unit* is one tile, or one split of a tile where there are too few tiles for the threads.
 #pragma once
@@ -21,14 +22,15 @@ namespace kvasir {
 struct PlannedPiece {
   int32_t segment = 0;    // index into StepBatch::segments
   int32_t first_key = 0;  // local position, a multiple of 64
-  int32_t keys = 0;       // 1..64
+  int32_t keys = 0;       // 1..64; 0 = padding
   int32_t block = 0;      // index into StepBatch::block_table of its first block
 };
 
 struct RowTile {
   int32_t row_begin = 0, row_end = 0;
   int32_t piece_begin = 0, piece_end = 0;  // those that begin at or before the last row's position
-  int32_t partial = 0;  // index of its first row's partial results, in rows, if it is split
+  int32_t partial = 0;   // index of its first row's partial results, in rows, if it is split
+  int32_t sequence = 0;  // index into StepBatch::sequences
 };
 
 struct AttentionUnit {
@@ -64,8 +66,8 @@ class CpuAttentionPlan final : public AttentionPlan {
   std::vector<float>& scores() const { return scores_; }
 
  private:
-  void AddPieces(const SequenceSpan& sequence);
-  void AddTiles(const SequenceSpan& sequence, int32_t piece_begin);
+  void AddPieces(const SequenceSpan& sequence, size_t first);
+  void AddTiles(int32_t sequence, int32_t piece_begin);
   void AddUnits(int threads);
 
   const StepBatch& batch_;

@@ -127,6 +127,23 @@ TEST(Assembler, LinkRecomputesTheFirstRowsOfEachChunk) {
   ExpectExactAccount(assembly.account);
 }
 
+TEST(Assembler, ParallelChunksStandSideBySide) {
+  AssemblyInput input = Input(*ParsePolicy("parallel(0.9,0.8)"));
+  input.anchor_blocks = FakeBlocks(90, 20);
+  const int32_t second = static_cast<int32_t>(input.chunks[1].token_ids.size());
+  input.chunks[1].blocks = nullptr;
+  const Assembly assembly = Assembler(nullptr).Assemble(input).value();
+  EXPECT_FLOAT_EQ(assembly.plan.context.temperature, 0.9f);
+  EXPECT_FLOAT_EQ(assembly.plan.context.scale, 0.8f);
+  // The one without blocks comes behind the others, as the tail does.
+  const int32_t widest =
+      std::max(assembly.plan.segments[1].tokens(), assembly.plan.segments[3].tokens());
+  EXPECT_EQ(BasesOf(assembly.plan),
+            (std::vector<int32_t>{0, 20, 20 + widest, 20, 20 + widest + second}));
+  EXPECT_EQ(PositionsOf(assembly.plan), 20 + widest + second + 7);
+  ExpectExactAccount(assembly.account);
+}
+
 TEST(Assembler, ChunksWithoutBlocksAreComputedInTheirPlace) {
   AssemblyInput input = Input(FusionPolicy::Link(8));
   input.chunks[1].blocks = nullptr;

@@ -281,6 +281,41 @@ TEST_P(Gates, G5NoRecomputeEqualsBlockDiagonalForward) {
   }
 }
 
+// G5 for parallel: chunks side by side all begin behind the anchor, the question behind the
+// longest.
+TEST_P(Gates, G5ChunksSideBySideEqualANaiveForward) {
+  auto engine = MakeEngine();
+  const auto a = LoadChunk(*engine, *CaptureChunk(*engine, anchor_, first_));
+  const auto b = LoadChunk(*engine, *CaptureChunk(*engine, anchor_, second_));
+  SegmentPlan first = Reused(first_, a), second = Reused(second_, b);
+  first.side_by_side = second.side_by_side = true;
+  const auto parallel = Logits(*engine, {Fresh(anchor_), second, first, Fresh(question_)});
+  const Ids prompt = Join({anchor_, second_, first_, question_});
+
+  const auto begin_second = static_cast<int32_t>(anchor_.size());
+  const int32_t begin_first = begin_second + static_cast<int32_t>(second_.size());
+  const int32_t begin_question = begin_first + static_cast<int32_t>(first_.size());
+  const auto longest = static_cast<int32_t>(std::max(first_.size(), second_.size()));
+  const auto position = [&](int32_t row) {
+    if (row < begin_first) return row;
+    return row < begin_question ? row - begin_first + begin_second
+                                : row - begin_question + begin_second + longest;
+  };
+  const auto sight = [&](int32_t row, int32_t key) -> test::Sight {
+    const bool other_chunk =
+        row >= begin_first && row < begin_question && key >= begin_second && key < begin_first;
+    return {key <= row && !other_chunk, position(row) - position(key)};
+  };
+  const auto naive = test::NaiveForward(*loaded().model, *loaded().backend, prompt, sight);
+  const float difference = MaxDifference(parallel, naive);
+  const float of_concat = MaxDifference(
+      parallel,
+      Logits(*engine, {Fresh(anchor_), Reused(second_, b), Reused(first_, a), Fresh(question_)}));
+  Report("G5 side by side", double{difference});
+  EXPECT_LE(difference, tolerance());
+  EXPECT_GT(of_concat, 1000 * kTinyTolerance) << "the gate would see nothing";
+}
+
 // A chunk at any offset: logits depend on distances alone, up to the model's last position.
 TEST_P(Gates, ChunkAtAnyOffsetGivesTheSameLogits) {
   HandRun run(loaded(), 16);

@@ -83,6 +83,20 @@ TEST_F(RepairTest, TheShareAskedForIsComputedAgain) {
   }
 }
 
+TEST_F(RepairTest, ParallelChunksShareTheirPositionsAndCostNoMoreThanConcat) {
+  PromptAccount account, concat;
+  PlanOf("concat");
+  const PromptPlan plan = PlanOf("parallel(0.9,0.9)", &account);
+  PlanOf("concat", &concat);
+  EXPECT_EQ(account.fused, concat.fused);
+  EXPECT_EQ(account.computed, concat.computed);
+  EXPECT_EQ(account.recomputed, 0);
+  EXPECT_LT(PositionsOf(plan), account.requested);
+  const CacheReport report = Ask(Question(kTexts, CacheMode::kFused, "parallel(0.9,0.9)"));
+  EXPECT_EQ(report.policy, "parallel(0.9,0.9)");
+  EXPECT_GT(Difference(LogitsOf(plan), LogitsOf(PlanOf("concat"))), 0.0f);
+}
+
 TEST_F(RepairTest, UnionsHoldTheRowsOfEveryTerm) {
   PlanOf("concat");
   const auto both = RowsOf(PlanOf("link(3)+query(0.2)"));
