@@ -7,6 +7,8 @@
 //   query(r,rows=,layers=,heads=,smooth=,floor=,rounds=,mass=,draft=)
 //                          top share r by the question's attention (ProphetKV, FusionRAG)
 //   link(8)+query(.1)      the union of what its terms choose
+//   query(.1)+shift        the rows left as stored move by the mean change of the chosen ones
+//                          (AgentKVShift)
 //   parallel(T,s)          all chunks share one range of positions; the question's attention to
 //                          them has temperature T and its sum counts by s (APE)
 #pragma once
@@ -59,12 +61,13 @@ struct FusionPolicy {
   QuerySelector query = {};
   ChunkOrder order = ChunkOrder::kAsGiven;  // kPrefix
   double epsilon = 0.05, alpha = 0.1;       // kCertify: P(KL > epsilon) <= alpha
+  bool shift = false;                       // kFused, with terms that choose rows
   bool parallel = false;                    // kFused, without other terms
   double temperature = 1, scale = 1;        // of parallel
 
   bool fused() const { return kind == PolicyKind::kFused || kind == PolicyKind::kCertify; }
   // Whether rows are chosen by passes through the model.
-  bool looks() const { return blend_ratio > 0 || query.ratio > 0; }
+  bool looks() const { return blend_ratio > 0 || query.ratio > 0 || shift; }
   std::string Name() const;  // "exact", "link(16)+query(0.05)"; ParsePolicy reads it back
   friend bool operator==(const FusionPolicy&, const FusionPolicy&) = default;
 

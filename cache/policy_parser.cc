@@ -154,6 +154,7 @@ const std::vector<Term>& Terms() {
        [](FusionPolicy& p) { p.blend_ratio = 0.15; }},
       {"query", PolicyKind::kFused, QueryParameters(),
        [](FusionPolicy& p) { p.query.ratio = 0.15; }},
+      {"shift", PolicyKind::kFused, {}, [](FusionPolicy& p) { p.shift = true; }},
       {"parallel",
        PolicyKind::kFused,
        {Ratio(
@@ -200,7 +201,7 @@ Status Unknown(std::string_view text) {
       "unknown policy '" + std::string(text) +
       "': use exact, prefix(order), concat, link(k) with k from 1 to " +
       std::to_string(kMaxLinkTokens) +
-      ", blend(r), query(r), parallel(T,s), certify(eps,alpha), or terms joined by "
+      ", blend(r), query(r), shift, parallel(T,s), certify(eps,alpha), or terms joined by "
       "'+'");
 }
 
@@ -297,6 +298,7 @@ std::string FusedName(const FusionPolicy& policy) {
   if (policy.link_tokens > 0) add("link(" + std::to_string(policy.link_tokens) + ")");
   if (policy.blend_ratio > 0) add("blend(" + Number(policy.blend_ratio) + ")");
   if (policy.query.ratio > 0) add(QueryName(policy.query));
+  if (policy.shift) add("shift");
   if (name.empty()) name = "concat";
   return name;
 }
@@ -331,6 +333,12 @@ Result<FusionPolicy> ParsePolicy(std::string_view text) {
       return InvalidArgument("policy '" + std::string(text) + "': '" + std::string(term) +
                              "' stands alone; link, blend and query can be joined");
     }
+  }
+  const bool chooses = policy.link_tokens > 0 || policy.blend_ratio > 0 || policy.query.ratio > 0;
+  if (policy.shift && !chooses) {
+    return InvalidArgument("policy '" + std::string(text) +
+                           "': shift goes with terms that choose "
+                           "rows, such as query(0.05)+shift");
   }
   return policy;
 }

@@ -8,6 +8,7 @@
 #include "cache/selector.h"
 #include "service/elapsed.h"
 #include "service/engine_call.h"
+#include "service/kv_shift.h"
 
 namespace kvasir {
 namespace {
@@ -119,6 +120,9 @@ Result<RepairReport> Repair::Choose(const FusionPolicy& policy, PromptPlan* plan
     KVASIR_RETURN_IF_ERROR(AddBlendRows(policy.blend_ratio, plan, &report));
   }
   if (policy.query.ratio > 0) KVASIR_RETURN_IF_ERROR(AddQueryRows(policy.query, plan, &report));
+  if (policy.shift) {
+    KVASIR_RETURN_IF_ERROR(KvShift(engine_).Apply(plan, &report.looked_rows));
+  }
   report.ms = MillisecondsSince(begin);
   return report;
 }

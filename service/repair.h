@@ -2,6 +2,7 @@
 //
 //   query(r)  a look: the question over the stored KV, its attention gathered on the way
 //   blend(r)  a probe: layers 0 and 1 of the whole prompt, V at layer 1 against the stored one
+//   shift     a pass over the chosen rows, whose mean change moves the others (service/kv_shift.h)
 // Looks and probes are requests like any other (they wait their turn) and block the caller.
 // Thread-safe. Sources: ProphetKV and FusionRAG (attention), CacheBlend (deviation).
 #pragma once

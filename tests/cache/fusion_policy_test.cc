@@ -9,7 +9,7 @@ TEST(ParsePolicy, NamesRoundTrip) {
   for (const char* name :
        {"exact", "prefix", "prefix(order=hash)", "prefix(order=tree)", "concat", "link(1)",
         "link(16)", "link(1024)", "blend(0.15)", "query(0.05)", "parallel(0.9,0.8)",
-        "parallel(1,1)",
+        "parallel(1,1)", "link(8)+shift", "query(0.05)+shift",
         "query(0.15,rows=0,layers=0.5-1,heads=max,smooth=7,floor=0.05,rounds=2,mass=0.9)",
         "link(8)+blend(0.1)+query(0.1)", "certify(0.05,0.1)"}) {
     const auto policy = ParsePolicy(name);
@@ -58,6 +58,8 @@ TEST(ParsePolicy, ErrorsOfParametersNameThemAndTheirBounds) {
       {"prefix(order=best)", "as_given, hash or tree"},
       {"certify(0,0.1)", "eps is 0; it must be from 0.0001 to 100"},
       {"exact+link(4)", "stands alone"},
+      {"shift", "goes with terms that choose"},
+      {"shift(1)", "no parameter"},
       {"parallel+link(4)", "stands alone"},
       {"parallel(0.05,1)", "0.1 to 2"},
       {"parallel(1,3)", "0.1 to 2"},
