@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "service/auditor.h"
 #include "service/runtime.h"
 
 namespace kvasir {
@@ -70,6 +71,8 @@ void PrintCache(const Runtime& runtime, std::string* out) {
   Labelled(misses, "reason", "unreadable", static_cast<double>(cache.unreadable), out);
   Labelled(misses, "reason", "pool_full", static_cast<double>(cache.pool_full), out);
   Labelled(misses, "reason", "slower_than_computing", static_cast<double>(cache.slower), out);
+  One("kvasir_chunk_loads_lost_total", "counter", "Hits whose load failed after the look-up.",
+      static_cast<double>(cache.lost), out);
   One("kvasir_disk_read_bytes_total", "counter", "Bytes of chunk KV read from disk.",
       static_cast<double>(cache.disk_bytes_read), out);
   One("kvasir_disk_read_seconds_total", "counter", "Seconds of reading chunk KV from disk.",
@@ -86,6 +89,15 @@ void PrintCache(const Runtime& runtime, std::string* out) {
       static_cast<double>(prefix.tokens_asked), out);
   One("kvasir_prefix_cache_hits_total", "counter", "Tokens the prefix index had.",
       static_cast<double>(prefix.tokens_matched), out);
+}
+
+void PrintAudits(const AuditStats& audits, std::string* out) {
+  One("kvasir_audits_total", "counter", "Requests answered again exactly.",
+      static_cast<double>(audits.total.samples), out);
+  One("kvasir_audits_over_total", "counter", "Of these, with KL above their policy's epsilon.",
+      static_cast<double>(audits.total.over), out);
+  One("kvasir_audit_kl_nats_sum", "counter", "KL to full prefill at the first token, summed.",
+      audits.total.sum_kl, out);
 }
 
 }  // namespace
@@ -118,7 +130,7 @@ void Metrics::CountAnswer(double ttft_seconds, double total_seconds) {
   latency_.Add(total_seconds);
 }
 
-std::string Metrics::Print(const Runtime& runtime) const {
+std::string Metrics::Print(const Runtime& runtime, const AuditStats& audits) const {
   std::string out;
   {
     std::lock_guard lock(mutex_);
@@ -137,6 +149,7 @@ std::string Metrics::Print(const Runtime& runtime) const {
   PrintEngine(runtime, &out);
   PrintTokens(runtime, &out);
   PrintCache(runtime, &out);
+  PrintAudits(audits, &out);
   return out;
 }
 

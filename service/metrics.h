@@ -12,6 +12,7 @@
 namespace kvasir {
 
 class Runtime;
+struct AuditStats;
 
 // A histogram of seconds with fixed bounds. Guarded by its owner.
 class SecondsHistogram {
@@ -34,7 +35,7 @@ class Metrics {
   void CountCancelled() { ++cancelled_; }
 
   // # HELP, # TYPE and samples, with the engine's and the cache's own counters.
-  std::string Print(const Runtime& runtime) const;
+  std::string Print(const Runtime& runtime, const AuditStats& audits) const;
 
  private:
   mutable std::mutex mutex_;

@@ -84,6 +84,7 @@ json::object CacheObject(const TieredCache& cache) {
           {"hits_memory", counters.hits_memory},
           {"hits_disk", counters.hits_disk},
           {"misses", counters.misses},
+          {"loads_lost", counters.lost},
           {"rejected_checksum", counters.rejected_checksum},
           {"rejected_fingerprint", counters.rejected_fingerprint},
           {"rejected_tokens", counters.rejected_tokens},
@@ -223,7 +224,7 @@ HttpReply HandleInfo(ServiceContext& service, const RouteMatch& match) {
       return reply;
     case Route::kMetrics:
       reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
-      reply.body = service.metrics.Print(service.runtime);
+      reply.body = service.metrics.Print(service.runtime, service.rag.audits());
       return reply;
     default:
       return ErrorReply(FromStatus(Internal("no handler for this route")));

@@ -80,7 +80,7 @@ def print_certify(report):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    for name in ("smollm2", "qwen", "gemma"):
+    for name in ("smollm2", "qwen", "gemma", "policies"):
         report = load(folder, name)
         if report:
             print_table(report, name)

@@ -2,13 +2,13 @@
 # Measures what reuse costs in answers, on real models and real questions, and prints every figure
 # beside its bar. Reports (JSON, HTML) and logs lie in build/quality; a run that was stopped goes on
 # where it was. Hours on two cores; KL does not depend on what else runs, times do.
-#   tests/quality/run.sh --data FOLDER [--items 50] [--parts smollm2,qwen,gemma,codecs,certify]
+#   tests/quality/run.sh --data FOLDER [--items 50] [--parts smollm2,qwen,gemma,policies,codecs,certify]
 # FOLDER holds musique_dev.json (YaoJiayi/CacheBlend, inputs/musique_s.json) and, for certify,
 # nq-open-oracle.jsonl.gz (nelson-liu/lost-in-the-middle).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-items=50 data=${KVASIR_DATA_DIR:-} parts=smollm2,qwen,gemma,codecs,certify
+items=50 data=${KVASIR_DATA_DIR:-} parts=smollm2,qwen,gemma,policies,codecs,certify
 while [ $# -gt 0 ]; do
   case $1 in
     --items) items=$2 ;;
@@ -51,13 +51,20 @@ for part in ${parts//,/ }; do
   case $part in
     smollm2)  # long primers of the same kind of text suit it
       examples/setup/models.sh smollm2 minilm
-      evaluate smollm2 $smollm2 "$out/musique.jsonl" --ingestion fixed,neighbour \
+      evaluate smollm2 $smollm2 "$out/musique.jsonl" --ingestion fixed \
         --policies "query(0.05),query(0.07,rows=0,draft=16)" \
+        --set collection.primer_tokens=2048 --set collection.primer="$(cat "$out/primer7.txt")" ;;
+    policies)  # all the others, on fewer questions
+      examples/setup/models.sh smollm2 minilm
+      head -n 10 "$out/musique.jsonl" >"$out/policies.jsonl"
+      evaluate policies $smollm2 "$out/policies.jsonl" --ingestion bare,anchor,fixed,neighbour \
+        --policies "link(16),blend(0.15),query(0.05),query(0.07,rows=0,draft=16),query(0.05)+shift,parallel(0.9,0.9)" \
         --set collection.primer_tokens=2048 --set collection.primer="$(cat "$out/primer7.txt")" ;;
     qwen)
       examples/setup/models.sh qwen
       evaluate qwen qwen2.5-coder-0.5b-instruct-q4_k_m.gguf "$out/musique.jsonl" --ingestion fixed \
-        --policies "query(0.14,rows=0)" --set collection.primer="$(cat "$out/primer1.txt")" ;;
+        --policies "query(0.14),query(0.14,rows=0)" \
+        --set collection.primer="$(cat "$out/primer1.txt")" ;;
     gemma)
       examples/setup/models.sh gemma
       evaluate gemma gemma-3-270m-q4_k_m.gguf "$out/musique.jsonl" --ingestion fixed \

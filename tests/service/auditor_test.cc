@@ -76,6 +76,9 @@ TEST_F(AuditorTest, StoresASampleAndShowsTheDamage) {
   EXPECT_GE(body.at("audits").at("samples").to_number<int>(), 1);
   EXPECT_TRUE(body.at("audits").at("mean_kl").is_number());
   EXPECT_TRUE(body.at("audits").at("policies").as_object().contains("link(4)"));
+  const std::string metrics = Call(*service_, "GET", "/metrics").body;
+  EXPECT_EQ(metrics.find("kvasir_audits_total 0\n"), std::string::npos);
+  EXPECT_NE(metrics.find("kvasir_audit_kl_nats_sum "), std::string::npos);
 }
 
 TEST_F(AuditorTest, OnlyFusedRequestsAreAuditedAndNoneAtShareZero) {
