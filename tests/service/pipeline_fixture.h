@@ -58,6 +58,7 @@ inline HttpReply Call(ServiceContext& service, const std::string& method, const 
 
 class PipelineTest : public testing::Test {
  protected:
+  virtual test::TinyModelOptions ModelOptions() const { return {}; }
   void SetUp() override {
     folder_ = testing::TempDir() + "/kvasir-pipeline-" + std::to_string(getpid()) + "-" +
               testing::UnitTest::GetInstance()->current_test_info()->name();
@@ -73,7 +74,7 @@ class PipelineTest : public testing::Test {
     auto backend = CreateCpuBackend(options);
     ASSERT_TRUE(backend.ok()) << backend.status().ToString();
     parts_.backend = std::move(*backend);
-    auto model = LoadGgufModel(test::WriteTinyModel({}), *parts_.backend);
+    auto model = LoadGgufModel(test::WriteTinyModel(ModelOptions()), *parts_.backend);
     ASSERT_TRUE(model.ok()) << model.status().ToString();
     parts_.model = *model;
     parts_.embedder = std::make_shared<LetterEmbedder>();

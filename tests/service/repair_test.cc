@@ -54,9 +54,28 @@ class RepairTest : public PipelineTest {
   }
 };
 
+// The gates of policies, on a tiny model of every architecture.
+class PolicyGates : public RepairTest, public testing::WithParamInterface<Architecture> {
+ protected:
+  test::TinyModelOptions ModelOptions() const override {
+    test::TinyModelOptions options;
+    options.architecture = GetParam();
+    return options;
+  }
+};
+
+std::string NameOf(const testing::TestParamInfo<Architecture>& info) {
+  constexpr const char* kNames[] = {"Llama", "Qwen2", "Qwen3", "Gemma3"};
+  return kNames[static_cast<size_t>(info.param)];
+}
+INSTANTIATE_TEST_SUITE_P(All, PolicyGates,
+                         testing::Values(Architecture::kLlama, Architecture::kQwen2,
+                                         Architecture::kQwen3, Architecture::kGemma3),
+                         NameOf);
+
 // G3, at its bound of 1e-3 (the pool is fp32). The anchor's rows go in too: its KV is stored in 16
 // bits, which policies leave as it is.
-TEST_F(RepairTest, AllRowsAreFullPrefill) {
+TEST_P(PolicyGates, AllRowsAreFullPrefill) {
   const std::vector<float> exact = LogitsOf(FlatPlan(PlanOf("concat")));
   const float stale = Difference(LogitsOf(PlanOf("concat")), exact);
   EXPECT_GT(stale, 0.1f) << "the stored KV differs, or this shows nothing";
@@ -67,7 +86,7 @@ TEST_F(RepairTest, AllRowsAreFullPrefill) {
 }
 
 // G5: without a row chosen a policy is concat, whose logits the engine's gates check.
-TEST_F(RepairTest, NoRowsAreConcat) {
+TEST_P(PolicyGates, NoRowsAreConcat) {
   const std::vector<float> concat = LogitsOf(PlanOf("concat"));
   EXPECT_EQ(LogitsOf(PlanOf("query(0.001)")), concat);
   EXPECT_EQ(LogitsOf(PlanOf("blend(0.001)")), concat);
