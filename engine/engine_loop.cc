@@ -68,6 +68,7 @@ void EngineImpl::Step() {
     Progress& progress = progress_[sequence->id()];
     if (progress.first_step == Clock::time_point{}) progress.first_step = now;
   }
+  const bool probes = plan.has_probe();  // sequences may be gone behind the step
   runner_.Run(
       plan, [&] { scheduler_.Complete(plan); },
       [this](Sequence& sequence, const Status& status, std::span<const float> logits) {
@@ -77,7 +78,7 @@ void EngineImpl::Step() {
   const std::lock_guard lock(mutex_);
   ++stats_.steps;
   stats_.rows += static_cast<uint64_t>(plan.batch.rows());
-  if (plan.batch.rows() < kPrefillRows || plan.has_probe() || plan.awaiting) return;
+  if (plan.batch.rows() < kPrefillRows || probes || plan.awaiting) return;
   stats_.prefill_rows += static_cast<uint64_t>(plan.batch.rows());
   stats_.prefill_seconds += taken.count();
 }
