@@ -19,6 +19,8 @@
 
 namespace kvasir {
 
+inline constexpr int32_t kDraftWhatPays = -1;
+
 struct EngineOptions {
   // Bytes of the KV pool. One block holds 16 tokens of all layers.
   size_t pool_bytes = size_t{256} << 20;
@@ -37,6 +39,9 @@ struct EngineOptions {
   // is held by KvBlocks outside the engine) before the first of them is failed with
   // kResourceExhausted.
   int32_t stall_ms = 500;
+  // Answers are drafted from their prompts and several tokens verified a step: as many as pay
+  // (engine/speculation.h), none, or always so many where there is a guess.
+  int32_t draft_tokens = kDraftWhatPays;
   // Fill blocks with NaN when they are freed and at start, so that a read of stale KV shows.
 #ifdef NDEBUG
   bool poison_blocks = false;
@@ -52,6 +57,7 @@ struct EngineStats {
   // Of steps of at least kPrefillRows rows and without probes: how fast prompts are computed.
   uint64_t prefill_rows = 0;
   double prefill_seconds = 0;
+  uint64_t tokens_drafted = 0, drafts_accepted = 0;
   uint64_t loads_lost = 0;  // requests that computed what could not be loaded
 };
 inline constexpr int32_t kPrefillRows = 16;

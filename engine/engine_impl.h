@@ -16,9 +16,11 @@
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/drafter.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
+#include "engine/speculation.h"
 #include "engine/step_runner.h"
 
 namespace kvasir {
@@ -53,6 +55,8 @@ class EngineImpl final : public Engine {
     Clock::time_point first_token{};
     Clock::time_point last_token{};
     LostRows lost;
+    std::unique_ptr<Drafter> drafter;  // once tokens are drafted
+    DraftRecord drafts;
   };
   struct Arrival {
     std::unique_ptr<Sequence> sequence;
@@ -80,6 +84,9 @@ class EngineImpl final : public Engine {
   void Handle(Sequence& sequence, const Status& status, std::span<const float> logits);
   Status HandleRows(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
   Status Continue(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
+  Status ContinueRow(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
+  void ProposeDrafts();
+  bool MayDraft(const Sequence& sequence) const;
   void OfferPrefix(Sequence& sequence);
   void OfferSegments(Sequence& sequence);
   void Finish(RequestId id, FinishReason reason, Status status);
@@ -109,6 +116,7 @@ class EngineImpl final : public Engine {
   Scheduler scheduler_;
   StepRunner runner_;
   Sampler sampler_;
+  Speculation speculation_;
   std::unordered_map<RequestId, Progress> progress_;
   std::vector<float> logits_copy_;
   Clock::time_point stalled_since_{};

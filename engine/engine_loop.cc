@@ -6,6 +6,7 @@
 
 #include "engine/engine_impl.h"
 #include "engine/load_wait.h"
+#include "engine/prompt_lookup.h"
 
 namespace kvasir {
 namespace {
@@ -56,7 +57,39 @@ void EngineImpl::CancelRequests(const std::vector<RequestId>& ids) {
   }
 }
 
+// Teacher forcing and gathered attention have rows of their own.
+bool EngineImpl::MayDraft(const Sequence& sequence) const {
+  const Request& request = sequence.request();
+  return options_.draft_tokens != 0 && request.speculate && sequence.prefill_done() &&
+         sequence.answered() > 0 && sequence.DraftRoom() > 0 && request.forced.empty() &&
+         !request.attention;
+}
+
+void EngineImpl::ProposeDrafts() {
+  auto rows = static_cast<int32_t>(scheduler_.running().size());
+  for (const auto& sequence : scheduler_.running()) {
+    if (!MayDraft(*sequence)) continue;
+    Progress& progress = progress_[sequence->id()];
+    if (!progress.drafter) {
+      auto drafter = std::make_unique<PromptLookup>(sequence->request().prompt);
+      drafter->Append(sequence->last_token());
+      progress.drafter = std::move(drafter);
+    }
+    // A guess is looked up before its length is asked for: what nobody guesses is not declined.
+    std::vector<int32_t> drafts =
+        progress.drafter->Draft(std::min(sequence->DraftRoom(), kMostDrafts));
+    if (drafts.empty()) continue;
+    const int32_t length = options_.draft_tokens > 0
+                               ? options_.draft_tokens
+                               : speculation_.NextLength(&progress.drafts, rows - 1);
+    drafts.resize(std::min(drafts.size(), static_cast<size_t>(length)));
+    rows += static_cast<int32_t>(drafts.size());
+    sequence->SetDrafts(std::move(drafts));
+  }
+}
+
 void EngineImpl::Step() {
+  ProposeDrafts();
   const StepPlan plan = scheduler_.Schedule();
   PublishCounts();
   if (plan.loading && plan.empty()) return WaitForLoads();
@@ -68,6 +101,8 @@ void EngineImpl::Step() {
     Progress& progress = progress_[sequence->id()];
     if (progress.first_step == Clock::time_point{}) progress.first_step = now;
   }
+  const bool decodes_only = std::all_of(plan.sequences.begin(), plan.sequences.end(),
+                                        [](const Sequence* s) { return s->prefill_done(); });
   const bool probes = plan.has_probe();  // sequences may be gone behind the step
   runner_.Run(
       plan, [&] { scheduler_.Complete(plan); },
@@ -75,6 +110,7 @@ void EngineImpl::Step() {
         Handle(sequence, status, logits);
       });
   const std::chrono::duration<double> taken = Clock::now() - now;
+  if (decodes_only) speculation_.RecordStep(plan.batch.rows(), taken.count());
   const std::lock_guard lock(mutex_);
   ++stats_.steps;
   stats_.rows += static_cast<uint64_t>(plan.batch.rows());
@@ -156,8 +192,31 @@ Status EngineImpl::HandleRows(Sequence& sequence, std::span<const float> logits,
   return Continue(sequence, logits, finish);
 }
 
+// Row by row: each token is drawn as if it had been computed alone, and the next row counts if it
+// was computed for that very token.
 Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
                             FinishReason* finish) {
+  const auto vocab = static_cast<size_t>(model_->config.vocab);
+  const std::vector<int32_t> drafts = sequence.drafts();
+  size_t accepted = 0;
+  for (size_t row = 0; (row + 1) * vocab <= logits.size(); ++row) {
+    if (row > 0 && sequence.last_token() != drafts[row - 1]) break;
+    accepted = row;
+    KVASIR_RETURN_IF_ERROR(ContinueRow(sequence, logits.subspan(row * vocab, vocab), finish));
+    if (*finish != FinishReason::kNone) break;
+  }
+  sequence.ClearDrafts();
+  if (drafts.empty()) return Status::Ok();
+  Speculation::RecordDrafts(static_cast<int32_t>(drafts.size()), static_cast<int32_t>(accepted),
+                            &progress_[sequence.id()].drafts);
+  const std::lock_guard lock(mutex_);
+  stats_.tokens_drafted += drafts.size();
+  stats_.drafts_accepted += accepted;
+  return Status::Ok();
+}
+
+Status EngineImpl::ContinueRow(Sequence& sequence, std::span<const float> logits,
+                               FinishReason* finish) {
   const Request& request = sequence.request();
   if (request.on_logits) {
     logits_copy_.assign(logits.begin(), logits.end());
@@ -185,6 +244,7 @@ Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
     return Status::Ok();
   }
   sequence.Answer(sample.token);
+  if (progress.drafter) progress.drafter->Append(sample.token);
   {
     const std::lock_guard lock(mutex_);
     ++stats_.tokens_generated;
@@ -239,6 +299,7 @@ void EngineImpl::Finish(RequestId id, FinishReason reason, Status status) {
   event.status = std::move(status);
   event.timing = TimingOf(progress_[id]);
   event.lost = progress_[id].lost;
+  event.drafts = {progress_[id].drafts.drafted, progress_[id].drafts.accepted};
   progress_.erase(id);
   std::unique_ptr<Sequence> sequence = scheduler_.Remove(id);
   KVASIR_CHECK(sequence != nullptr);

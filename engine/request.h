@@ -30,6 +30,11 @@ struct RequestTiming {
   double decode_ms = 0;   // first token to last
 };
 
+// Tokens that a drafter guessed, and how many of them the answer took (engine/drafter.h).
+struct DraftCounts {
+  int64_t drafted = 0, accepted = 0;
+};
+
 // One generated token, or the end of the request (token -1, finish set). After the event with
 // `finish` no other follows.
 struct TokenEvent {
@@ -40,6 +45,7 @@ struct TokenEvent {
   Status status;         // why, for kError and kCancelled
   RequestTiming timing;  // with finish
   LostRows lost;         // with finish
+  DraftCounts drafts;    // with finish
 };
 
 struct Request {
@@ -48,6 +54,8 @@ struct Request {
   int32_t max_tokens = 256;       // 0 = prefill only: no logits, no tokens
   std::vector<int32_t> stop_ids;  // end the answer, not emitted; ignored if ignore_eos
   bool ignore_eos = false;        // benchmarks
+  // Tokens may be drafted and verified several at a time; the answer is the same either way.
+  bool speculate = true;
   // Called on the engine's thread: must not block; post to your own executor.
   std::function<void(const TokenEvent&)> sink;
 

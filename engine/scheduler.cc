@@ -80,9 +80,16 @@ void Scheduler::Admit(StepPlan* plan) {
 }
 
 void Scheduler::AddDecodes(StepPlan* plan) {
+  auto decodes = static_cast<int32_t>(
+      std::count_if(running_.begin(), running_.end(),
+                    [](const auto& sequence) { return sequence->prefill_done(); }));
   for (const auto& sequence : running_) {
     if (!sequence->prefill_done()) continue;
-    sequence->AppendRows(1, &plan->batch);
+    // Every other answer's row has its place before drafts have theirs.
+    const auto drafts = static_cast<int32_t>(sequence->drafts().size());
+    const int32_t room = options_.step_rows - plan->batch.rows() - decodes--;
+    if (drafts > room) sequence->ClearDrafts();
+    sequence->AppendRows(drafts > room ? 1 : 1 + drafts, &plan->batch);
     plan->sequences.push_back(sequence.get());
   }
 }

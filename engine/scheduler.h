@@ -1,11 +1,11 @@
 // Scheduler: which rows run in the next step. Pure logic: no thread, no clock, no model.
 //
-// Continuous batching: every step is formed anew from one row of every answering sequence and
-// slices of prompts, first come first served, under a budget of rows. A sequence is admitted when
-// the pool has blocks for its whole prompt and answer, so a running one never waits for memory.
-// Waiting requests hold the shared blocks of their plans; when nothing runs and the first does not
-// fit, later ones may go first, and `stalled` says that none fits. Requests whose blocks are still
-// being loaded are passed (engine/load_wait.h).
+// Continuous batching: every step is formed anew from one row of every answering sequence (and its
+// drafts' rows) and slices of prompts, first come first served, under a budget of rows. A sequence
+// is admitted when the pool has blocks for its whole prompt and answer, so a running one never
+// waits for memory. Waiting requests hold the shared blocks of their plans; when nothing runs and
+// the first does not fit, later ones may go first, and `stalled` says that none fits. Requests
+// whose blocks are still being loaded are passed (engine/load_wait.h).
 //
 // Not thread-safe: the engine's thread alone. Owns its sequences; the pool must outlive it.
 #pragma once

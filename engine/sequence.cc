@@ -130,8 +130,8 @@ void Sequence::AppendRows(int32_t rows, StepBatch* batch) {
   captured_ = watched_ = {};
   batch_row_ = span.row_begin;
   if (prefill_done()) {
-    KVASIR_CHECK(rows == 1);
-    AppendDecodeRow(batch);
+    KVASIR_CHECK(rows == 1 + static_cast<int32_t>(drafts_.size()));
+    AppendDecodeRows(batch);
     const bool watched = request_.attention && request_.attention->answer;
     if (watched) watched_ = {batch_row_, batch_row_ + 1, prompt_tokens_ + answered_};
   } else {
@@ -142,15 +142,28 @@ void Sequence::AppendRows(int32_t rows, StepBatch* batch) {
   span.segment_end = static_cast<int32_t>(batch->segments.size());
   span.context = request_.prompt.context;
   batch->sequences.push_back(span);
-  const bool prompt_ends = next_row_ + size_t(appended_) == rows_.size();
-  if (prompt_ends && max_tokens_ > 0) batch->logit_rows.push_back(span.row_end - 1);
+  if (next_row_ + size_t(appended_) < rows_.size() || max_tokens_ == 0) return;
+  const int32_t wanted = appended_ > 0 ? 1 : rows;
+  for (int32_t i = wanted; i > 0; --i) batch->logit_rows.push_back(span.row_end - i);
 }
 
-void Sequence::AppendDecodeRow(StepBatch* batch) {
+void Sequence::AppendDecodeRows(StepBatch* batch) {
   KVASIR_CHECK(answered_ > 0);
   const auto last = static_cast<int32_t>(segments_.size()) - 1;
-  const int32_t local = request_.prompt.segments.back().tokens() + answered_ - 1;
+  int32_t local = request_.prompt.segments.back().tokens() + answered_ - 1;
   AppendRow({last, local}, last_token_, batch);
+  for (const int32_t token : drafts_) AppendRow({last, ++local}, token, batch);
+}
+
+void Sequence::SetDrafts(std::vector<int32_t> drafts) {
+  KVASIR_CHECK(static_cast<int32_t>(drafts.size()) <= DraftRoom());
+  drafts_ = std::move(drafts);
+}
+
+void Sequence::ClearDrafts() {
+  if (drafts_.empty()) return;
+  drafts_.clear();
+  segments_.back().filled = request_.prompt.segments.back().tokens() + answered_ - 1;
 }
 
 void Sequence::AppendPromptRows(int32_t rows, StepBatch* batch) {

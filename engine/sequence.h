@@ -6,6 +6,7 @@
 // run of it; every slot that a sequence writes lies in a block that it alone owns.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -64,8 +65,8 @@ class Sequence {
   int32_t max_tokens() const { return max_tokens_; }  // as cut by the context
   bool prefill_done() const { return next_row_ == rows_.size(); }
   int32_t rows_left() const { return static_cast<int32_t>(rows_.size() - next_row_); }
-  // Appends the next `rows` prompt rows, or the one decode row, to the batch, with logits wanted
-  // for the last row if it starts or continues an answer.
+  // Appends the next `rows` prompt rows, or the decode row and those of the drafts behind it, to
+  // the batch, with logits wanted for the prompt's last row and for every decode row.
   void AppendRows(int32_t rows, StepBatch* batch);
   // Of the rows appended last: those whose KV the request wants captured, as [begin, end) of the
   // batch's rows, and the capture's token of the first.
@@ -82,6 +83,14 @@ class Sequence {
 
   // ---- answer
   int32_t answered() const { return answered_; }
+  int32_t last_token() const { return last_token_; }
+  // Guesses of the tokens behind last_token(), to be verified in the next step.
+  const std::vector<int32_t>& drafts() const { return drafts_; }
+  void SetDrafts(std::vector<int32_t> drafts);
+  // So many drafts at most fit the room of the answer.
+  int32_t DraftRoom() const { return std::max(0, max_tokens_ - 1 - answered_); }
+  // After a step: drafts are gone, and what was computed for wrong ones counts no more.
+  void ClearDrafts();
   int32_t next_position() const { return prompt_positions_ + answered_; }
   void Answer(int32_t token);
   // Takes the next token of the request's forced paths as if it had been answered; at the end of a
@@ -103,7 +112,7 @@ class Sequence {
   // The rows of this step among the prompt's last `count`.
   CaptureRows LastRows(int32_t count, int32_t row_begin, int32_t rows) const;
   void Rewind();
-  void AppendDecodeRow(StepBatch* batch);
+  void AppendDecodeRows(StepBatch* batch);
   void AppendPromptRows(int32_t rows, StepBatch* batch);
   void AppendRow(const PromptRow& row, int32_t token, StepBatch* batch);
   void AppendSegments(int32_t last_position, StepBatch* batch) const;
@@ -122,6 +131,7 @@ class Sequence {
   int32_t batch_row_ = 0;
   int32_t answered_ = 0;
   int32_t last_token_ = -1;
+  std::vector<int32_t> drafts_;
   size_t path_ = 0, path_at_ = 0;  // the forced token to feed next
   std::vector<float> start_logits_;
   TokenHistory history_;

@@ -74,9 +74,9 @@ Status StepRunner::Compute(const StepBatch& batch, std::span<Sequence* const> se
   }
 }
 
-std::span<const float> StepRunner::LogitsOf(size_t logit_row) const {
+std::span<const float> StepRunner::LogitsOf(size_t logit_row, size_t rows) const {
   const auto vocab = static_cast<size_t>(model_.config.vocab);
-  return std::span<const float>(logits_).subspan(logit_row * vocab, vocab);
+  return std::span<const float>(logits_).subspan(logit_row * vocab, rows * vocab);
 }
 
 // A write into a shared block would change what others compute, without any error.
@@ -92,8 +92,8 @@ void StepRunner::RunEachAlone(const StepPlan& plan, const Handler& handle) {
     Sequence* sequence = plan.sequences[i];
     const StepBatch part = BatchOfSequence(plan.batch, i);
     const Status status = Compute(part, {&sequence, 1});
-    const bool has_logits = status.ok() && !part.logit_rows.empty();
-    handle(*sequence, status, has_logits ? LogitsOf(0) : std::span<const float>());
+    const size_t rows = status.ok() ? part.logit_rows.size() : 0;
+    handle(*sequence, status, rows > 0 ? LogitsOf(0, rows) : std::span<const float>());
   }
 }
 
@@ -111,12 +111,16 @@ void StepRunner::Run(const StepPlan& plan, const std::function<void()>& computed
   if (!status.ok() && plan.sequences.size() > 1) return RunEachAlone(plan, handle);
   size_t logit_row = 0;
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
-    const int32_t last_row = plan.batch.sequences[i].row_end - 1;
-    const bool wants =
-        logit_row < plan.batch.logit_rows.size() && plan.batch.logit_rows[logit_row] == last_row;
-    const bool has_logits = wants && status.ok();
-    handle(*plan.sequences[i], status, has_logits ? LogitsOf(logit_row) : std::span<const float>());
-    logit_row += wants ? 1 : 0;
+    const std::vector<int32_t>& wanted = plan.batch.logit_rows;
+    size_t rows = 0;
+    while (logit_row + rows < wanted.size() &&
+           wanted[logit_row + rows] < plan.batch.sequences[i].row_end) {
+      ++rows;
+    }
+    const bool has_logits = rows > 0 && status.ok();
+    handle(*plan.sequences[i], status,
+           has_logits ? LogitsOf(logit_row, rows) : std::span<const float>());
+    logit_row += rows;
   }
 }
 

@@ -20,8 +20,8 @@ namespace kvasir {
 
 class StepRunner {
  public:
-  // logits [V] of the sequence's last row, empty if it wanted none or failed; valid during the
-  // call.
+  // logits [rows][V] of the sequence's rows that wanted them (the last of a prompt; the decode row
+  // and its drafts), empty if there are none or the step failed; valid during the call.
   using Handler =
       std::function<void(Sequence& sequence, const Status& status, std::span<const float> logits)>;
 
@@ -38,7 +38,7 @@ class StepRunner {
   Status TryCompute(const StepBatch& batch, std::span<Sequence* const> sequences);
   void CheckOwners(const StepPlan& plan) const;
   void RunEachAlone(const StepPlan& plan, const Handler& handle);
-  std::span<const float> LogitsOf(size_t logit_row) const;
+  std::span<const float> LogitsOf(size_t logit_row, size_t rows) const;
 
   const Model& model_;
   Backend& backend_;

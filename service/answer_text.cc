@@ -24,6 +24,7 @@ std::string AnswerText::End(const TokenEvent& event) {
   if (!stop_matcher_.matched()) status_ = event.status;
   timing_ = event.timing;
   lost_ = event.lost;
+  drafts_ = event.drafts;
   text_ += ready;
   return ready;
 }

@@ -35,6 +35,7 @@ class AnswerText {
   const Status& status() const { return status_; }
   const RequestTiming& timing() const { return timing_; }
   const LostRows& lost() const { return lost_; }
+  const DraftCounts& drafts() const { return drafts_; }
   // Logprobs of tokens since the last call.
   std::vector<ShownToken> TakeLogprobs() { return std::exchange(logprobs_, {}); }
 
@@ -50,6 +51,7 @@ class AnswerText {
   Status status_;
   RequestTiming timing_;
   LostRows lost_;
+  DraftCounts drafts_;
   std::vector<ShownToken> logprobs_;
 };
 

@@ -41,6 +41,10 @@ void PrintEngine(const Runtime& runtime, std::string* out) {
       out);
   One("kvasir_generation_tokens_total", "counter", "Tokens generated.",
       static_cast<double>(stats.tokens_generated), out);
+  One("kvasir_draft_tokens_total", "counter", "Tokens drafted for verification.",
+      static_cast<double>(stats.tokens_drafted), out);
+  One("kvasir_draft_tokens_accepted_total", "counter", "Drafted tokens that answers took.",
+      static_cast<double>(stats.drafts_accepted), out);
 }
 
 void PrintTokens(const Runtime& runtime, std::string* out) {

@@ -69,6 +69,8 @@ json::object EngineObject(const EngineStats& stats) {
           {"steps", stats.steps},
           {"rows", stats.rows},
           {"tokens_generated", stats.tokens_generated},
+          {"tokens_drafted", stats.tokens_drafted},
+          {"drafts_accepted", stats.drafts_accepted},
           {"requests_finished", stats.requests_finished}};
 }
 

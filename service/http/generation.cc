@@ -79,7 +79,11 @@ void Generation::OnEvent(size_t choice, const TokenEvent& event) {
 
 ReplyUsage Generation::Usage() const {
   ReplyUsage usage;
-  for (const AnswerText& answer : answers_) usage.completion_tokens += answer.tokens();
+  for (const AnswerText& answer : answers_) {
+    usage.completion_tokens += answer.tokens();
+    usage.drafts.drafted += answer.drafts().drafted;
+    usage.drafts.accepted += answer.drafts().accepted;
+  }
   if (!answers_.empty()) usage.timing = answers_.front().timing();
   std::lock_guard lock(mutex_);
   usage.ttft_ms = std::max(ttft_ms_, 0.0);

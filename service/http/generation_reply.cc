@@ -56,7 +56,10 @@ json::value Logprobs(const ReplyContext& context, const std::vector<ShownToken>&
 json::object UsageObject(const ReplyContext& context, const ReplyUsage& usage) {
   const PromptAccount& account = context.cache.account;
   json::object prompt{{"cached_tokens", account.prefix + account.fused}};
-  json::object completion{{"reasoning_tokens", 0}};
+  json::object completion{
+      {"reasoning_tokens", 0},
+      {"accepted_prediction_tokens", usage.drafts.accepted},
+      {"rejected_prediction_tokens", usage.drafts.drafted - usage.drafts.accepted}};
   return {{"prompt_tokens", account.requested},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", account.requested + usage.completion_tokens},

@@ -26,6 +26,7 @@ struct ReplyContext {
 
 struct ReplyUsage {
   int64_t completion_tokens = 0;
+  DraftCounts drafts;
   double ttft_ms = 0;  // from the first byte of work to the first token
   RequestTiming timing;
 };

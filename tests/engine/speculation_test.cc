@@ -1,0 +1,188 @@
+// How many tokens are drafted, and that drafts change no answer.
+#include "engine/speculation.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/engine/engine_harness.h"
+
+namespace kvasir {
+namespace {
+
+using test::Answer;
+using test::Ask;
+using test::Fresh;
+using test::Ids;
+using test::RandomTokens;
+using test::RunAll;
+using test::RunOne;
+using test::SameBits;
+
+DraftRecord WithShare(double share) {
+  DraftRecord record;
+  record.tried = 10;
+  record.right = 10 * share;
+  return record;
+}
+
+// Steps of 1 and 5 rows, the latter `ratio` times as long.
+Speculation Seen(double ratio) {
+  Speculation speculation;
+  for (int i = 0; i < 20; ++i) {
+    speculation.RecordStep(1, 0.01);
+    speculation.RecordStep(5, 0.01 * ratio);
+  }
+  return speculation;
+}
+
+TEST(Speculation, CostIsTheLineThroughTheSteps) {
+  EXPECT_DOUBLE_EQ(Speculation().Cost(9), 2) << "nothing seen";
+  Speculation one_size;
+  for (int i = 0; i < 5; ++i) one_size.RecordStep(3, 0.02);
+  EXPECT_DOUBLE_EQ(one_size.Cost(9), 2) << "steps of one size say nothing of others";
+  EXPECT_NEAR(Seen(2).Cost(5), 2, 1e-9);
+  EXPECT_NEAR(Seen(2).Cost(9), 3, 1e-9);
+  EXPECT_NEAR(Seen(0.5).Cost(9), 1, 1e-9) << "noise: more rows are never cheaper";
+}
+
+TEST(Speculation, DraftsWhatBringsMostTokensASecond) {
+  EXPECT_EQ(Seen(1).Length(WithShare(0.9), 0), kMostDrafts) << "verifying is free";
+  EXPECT_EQ(Seen(5).Length(WithShare(0.9), 0), 0) << "five rows cost as much as five steps";
+  const int32_t some = Seen(2).Length(WithShare(0.7), 0);
+  EXPECT_GT(some, 0);
+  EXPECT_LT(some, kMostDrafts);
+  EXPECT_EQ(Seen(2).Length(WithShare(0.05), 0), 0);
+  EXPECT_GE(Seen(2).Length(WithShare(0.95), 0), some);
+}
+
+TEST(Speculation, DeclinedGuessesAreProbed) {
+  const Speculation dear = Seen(5);
+  DraftRecord record = WithShare(0.5);
+  for (int i = 1; i < Speculation::kProbeEvery; ++i) {
+    EXPECT_EQ(dear.NextLength(&record, 0), 0) << i;
+  }
+  EXPECT_EQ(dear.NextLength(&record, 0), 1);
+  Speculation::RecordDrafts(1, 0, &record);
+  EXPECT_EQ(dear.NextLength(&record, 0), 0);
+}
+
+TEST(Speculation, RecordsCountWhatWasTried) {
+  DraftRecord record;
+  EXPECT_DOUBLE_EQ(record.share(), 0.5);
+  Speculation::RecordDrafts(8, 0, &record);  // the first was wrong, seven were not tried
+  EXPECT_NEAR(record.share(), 1.8 / 4.6, 1e-12);
+  EXPECT_EQ(record.drafted, 8);
+  for (int i = 0; i < 20; ++i) Speculation::RecordDrafts(4, 4, &record);
+  EXPECT_GT(record.share(), 0.99);
+  EXPECT_EQ(record.accepted, 80);
+}
+
+// ---- in the engine
+
+class SpeculativeEngine : public testing::Test {
+ protected:
+  // Four drafts wherever there is a guess: what pays depends on the clock.
+  static std::unique_ptr<Engine> MakeEngine(bool speculate) {
+    EngineOptions options = test::ExactOptions();
+    options.draft_tokens = speculate ? 4 : 0;
+    return test::TinyEngine(256, options);
+  }
+  // An answer of three tokens only, which soon repeats itself.
+  static Request Repeating(int32_t max_tokens, uint64_t seed = 3) {
+    Request request = Ask({Fresh(RandomTokens(30, seed))}, max_tokens);
+    for (const int32_t token : {50, 51, 52}) request.sampling.logit_bias.emplace_back(token, 80.0f);
+    return request;
+  }
+  static void ExpectSame(const Answer& a, const Answer& b) {
+    EXPECT_EQ(a.tokens, b.tokens);
+    EXPECT_EQ(a.end.finish, b.end.finish);
+    ASSERT_EQ(a.logits.size(), b.logits.size());
+    for (size_t i = 0; i < a.logits.size(); ++i) {
+      ASSERT_TRUE(SameBits(a.logits[i], b.logits[i])) << "step " << i;
+    }
+  }
+};
+
+TEST_F(SpeculativeEngine, GreedyAnswersAreTheSameBits) {
+  const auto plain = MakeEngine(false), drafting = MakeEngine(true);
+  int64_t accepted = 0, drafted = 0;
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    const Answer want = RunOne(*plain, Repeating(60, seed));
+    const Answer got = RunOne(*drafting, Repeating(60, seed));
+    ExpectSame(got, want);
+    EXPECT_EQ(want.end.drafts.drafted, 0);
+    accepted += got.end.drafts.accepted;
+    drafted += got.end.drafts.drafted;
+  }
+  EXPECT_GT(accepted, 20) << "of " << drafted << ": this test would see nothing";
+  EXPECT_EQ(drafting->stats().drafts_accepted, static_cast<uint64_t>(accepted));
+  EXPECT_EQ(drafting->stats().tokens_drafted, static_cast<uint64_t>(drafted));
+  EXPECT_LT(drafting->stats().steps, plain->stats().steps);
+}
+
+TEST_F(SpeculativeEngine, SampledAnswersAreTheSameToo) {
+  const auto plain = MakeEngine(false), drafting = MakeEngine(true);
+  int64_t drafted = 0;
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    Request request = Repeating(60, seed);
+    request.sampling.temperature = 0.7f;
+    request.sampling.top_p = 0.9f;
+    request.sampling.repetition_penalty = 1.05f;
+    request.sampling.seed = seed;
+    const Answer got = RunOne(*drafting, request);
+    ExpectSame(got, RunOne(*plain, request));
+    drafted += got.end.drafts.drafted;
+  }
+  EXPECT_GT(drafted, 0);
+}
+
+TEST_F(SpeculativeEngine, AnswersInAMixAreThoseAlone) {
+  const auto plain = MakeEngine(false), drafting = MakeEngine(true);
+  std::vector<Request> requests;
+  for (uint64_t seed = 1; seed <= 5; ++seed) requests.push_back(Repeating(40, seed));
+  requests.push_back(Ask({Fresh(RandomTokens(90, 9))}, 20));
+  const auto mixed = RunAll(*drafting, requests);
+  for (size_t i = 0; i < requests.size(); ++i) ExpectSame(mixed[i], RunOne(*plain, requests[i]));
+}
+
+TEST_F(SpeculativeEngine, AnswersEndWhereTheyWould) {
+  const auto plain = MakeEngine(false), drafting = MakeEngine(true);
+  for (const int32_t most : {1, 2, 3, 17, 33}) {
+    ExpectSame(RunOne(*drafting, Repeating(most)), RunOne(*plain, Repeating(most)));
+  }
+  const Ids answer = RunOne(*plain, Repeating(40)).tokens;
+  for (const size_t at : {size_t{5}, size_t{20}, size_t{39}}) {
+    Request request = Repeating(40);
+    request.stop_ids = {answer[at]};
+    ExpectSame(RunOne(*drafting, request), RunOne(*plain, request));
+  }
+}
+
+// The default: drafts only where they pay, and the same answers.
+TEST_F(SpeculativeEngine, DraftsWhatPays) {
+  const auto plain = MakeEngine(false), paying = test::TinyEngine();
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    ExpectSame(RunOne(*paying, Repeating(60, seed)), RunOne(*plain, Repeating(60, seed)));
+  }
+  EXPECT_GT(paying->stats().tokens_drafted, 0u);  // at least the probes
+}
+
+TEST_F(SpeculativeEngine, RequestsMayDeclineDrafts) {
+  const auto drafting = MakeEngine(true);
+  Request request = Repeating(60);
+  request.speculate = false;
+  EXPECT_EQ(RunOne(*drafting, request).end.drafts.drafted, 0);
+}
+
+TEST_F(SpeculativeEngine, FullStepsLeaveRoomForEveryAnswer) {
+  EngineOptions options = test::ExactOptions();
+  options.step_rows = 6;
+  options.draft_tokens = 8;
+  const auto drafting = test::TinyEngine(256, options), plain = MakeEngine(false);
+  std::vector<Request> requests;
+  for (uint64_t seed = 1; seed <= 5; ++seed) requests.push_back(Repeating(30, seed));
+  const auto mixed = RunAll(*drafting, requests);
+  for (size_t i = 0; i < requests.size(); ++i) ExpectSame(mixed[i], RunOne(*plain, requests[i]));
+}
+
+}  // namespace
+}  // namespace kvasir
