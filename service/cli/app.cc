@@ -114,7 +114,8 @@ void AddCommands(CLI::App& app, Arguments* a) {
   ask->add_option("--mode,--modes", a->ask.modes, "auto, exact, prefix, fused or off; a list")
       ->delimiter(',')
       ->allow_extra_args(false);
-  ask->add_option("--policy", a->ask.policy, "A repair such as concat or query(0.1); README lists them");
+  ask->add_option("--policy", a->ask.policy,
+                  "A repair such as concat or query(0.1); README lists them");
   ask->add_option("--collection", a->ask.collection, "Collection (default: default)");
   ask->add_option("--system", a->ask.system, "Own system text (its own anchor)");
   ask->add_option("--top-k", a->ask.top_k, "Chunks to retrieve")->check(CLI::Range(1, 256));
