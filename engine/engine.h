@@ -14,6 +14,7 @@
 
 #include "engine/model/model.h"
 #include "engine/request.h"
+#include "engine/schedule_order.h"
 #include "kernels/core/backend.h"
 #include "kernels/core/status.h"
 
@@ -28,6 +29,8 @@ struct EngineOptions {
   DType kv_dtype = DType::kBF16;
   // Rows a step at most: prefill is cut into slices of this many rows less the decodes beside it.
   int32_t step_rows = 512;
+  // Which prompts are admitted and computed first.
+  ScheduleOrder order = ScheduleOrder::kArrival;
   // Sequences that run at once; more wait.
   int32_t max_sequences = 64;
   // Requests that wait at most; more are kResourceExhausted.
@@ -58,7 +61,8 @@ struct EngineStats {
   uint64_t prefill_rows = 0;
   double prefill_seconds = 0;
   uint64_t tokens_drafted = 0, drafts_accepted = 0;
-  uint64_t loads_lost = 0;  // requests that computed what could not be loaded
+  double longest_queued_ms = 0;  // from arrival to the first step
+  uint64_t loads_lost = 0;       // requests that computed what could not be loaded
 };
 inline constexpr int32_t kPrefillRows = 16;
 

@@ -23,7 +23,7 @@ EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backe
       max_context_(options.max_context > 0 ? options.max_context : model_->config.context),
       kv_pool_(std::move(kv_pool)),
       blocks_(kv_pool_->blocks(), PoisonHook()),
-      scheduler_(&blocks_, {options.step_rows, options.max_sequences},
+      scheduler_(&blocks_, {options.step_rows, options.max_sequences, options.order},
                  [this](int32_t blocks) { return Reclaim(blocks); }),
       runner_(*model_, *backend_, *kv_pool_, blocks_) {
   if (options_.poison_blocks) {

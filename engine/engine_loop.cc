@@ -308,6 +308,7 @@ void EngineImpl::Finish(RequestId id, FinishReason reason, Status status) {
   {
     const std::lock_guard lock(mutex_);
     ++stats_.requests_finished;
+    stats_.longest_queued_ms = std::max(stats_.longest_queued_ms, event.timing.queued_ms);
     --in_system_;
   }
   PublishCounts();

@@ -38,7 +38,22 @@ Scheduler::~Scheduler() {
 }
 
 void Scheduler::Enqueue(std::unique_ptr<Sequence> sequence) {
+  sequence->set_queued_at(rows_done_);
   waiting_.push_back(std::move(sequence));
+}
+
+double Scheduler::RankOf(const Sequence& sequence) const {
+  const double age = kAgeing * static_cast<double>(rows_done_ - sequence.queued_at());
+  if (options_.order == ScheduleOrder::kShortest) return sequence.rows_left() - age;
+  return -double{1} * sequence.reused_tokens() - age;
+}
+
+// Equals stay in the order of arrival.
+template <typename Prompts>
+void Scheduler::SortByRank(Prompts* prompts) const {
+  if (options_.order == ScheduleOrder::kArrival || prompts->size() < 2) return;
+  std::stable_sort(prompts->begin(), prompts->end(),
+                   [this](const auto& a, const auto& b) { return RankOf(*a) < RankOf(*b); });
 }
 
 bool Scheduler::TryAdmit(size_t index, StepPlan* plan) {
@@ -57,6 +72,7 @@ bool Scheduler::TryAdmit(size_t index, StepPlan* plan) {
 }
 
 void Scheduler::Admit(StepPlan* plan) {
+  SortByRank(&waiting_);
   size_t index = 0;
   bool too_large = false, loading = false;
   while (index < waiting_.size() && running_.size() < size_t(options_.max_sequences)) {
@@ -95,12 +111,16 @@ void Scheduler::AddDecodes(StepPlan* plan) {
 }
 
 void Scheduler::AddPrefills(StepPlan* plan) {
+  std::vector<Sequence*> prompts;
   for (const auto& sequence : running_) {
+    if (!sequence->prefill_done()) prompts.push_back(sequence.get());
+  }
+  SortByRank(&prompts);
+  for (Sequence* sequence : prompts) {
     const int32_t budget = options_.step_rows - plan->batch.rows();
     if (budget <= 0) break;
-    if (sequence->prefill_done()) continue;
     sequence->AppendRows(std::min(budget, sequence->rows_left()), &plan->batch);
-    plan->sequences.push_back(sequence.get());
+    plan->sequences.push_back(sequence);
   }
 }
 
@@ -109,6 +129,7 @@ StepPlan Scheduler::Schedule() {
   Admit(&plan);
   AddDecodes(&plan);
   AddPrefills(&plan);
+  rows_done_ += plan.batch.rows();
   return plan;
 }
 

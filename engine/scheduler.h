@@ -1,10 +1,10 @@
 // Scheduler: which rows run in the next step. Pure logic: no thread, no clock, no model.
 //
 // Continuous batching: every step is formed anew from one row of every answering sequence (and its
-// drafts' rows) and slices of prompts, first come first served, under a budget of rows. A sequence
-// is admitted when the pool has blocks for its whole prompt and answer, so a running one never
-// waits for memory. Waiting requests hold the shared blocks of their plans; when nothing runs and
-// the first does not fit, later ones may go first, and `stalled` says that none fits. Requests
+// drafts' rows) and slices of prompts in their order (ScheduleOrder), under a budget of rows. A
+// sequence is admitted when the pool has blocks for its whole prompt and answer, so a running one
+// never waits for memory. Waiting requests hold the shared blocks of their plans; when nothing runs
+// and the first does not fit, later ones may go first, and `stalled` says that none fits. Requests
 // whose blocks are still being loaded are passed (engine/load_wait.h).
 //
 // Not thread-safe: the engine's thread alone. Owns its sequences; the pool must outlive it.
@@ -17,14 +17,16 @@
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/schedule_order.h"
 #include "engine/sequence.h"
 #include "kernels/core/step_batch.h"
 
 namespace kvasir {
 
 struct SchedulerOptions {
-  int32_t step_rows = 512;     // rows a step at most, >= 1
-  int32_t max_sequences = 64;  // running at once; never more than step_rows
+  int32_t step_rows = 512;                        // rows a step at most, >= 1
+  int32_t max_sequences = 64;                     // running at once; never more than step_rows
+  ScheduleOrder order = ScheduleOrder::kArrival;  // of prompts
 };
 
 // What to run: make the copies in order, then compute the batch. sequences[i] owns the batch's
@@ -65,6 +67,10 @@ class Scheduler {
   const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
 
  private:
+  // Smaller = sooner.
+  double RankOf(const Sequence& sequence) const;
+  template <typename Prompts>
+  void SortByRank(Prompts* prompts) const;
   void Admit(StepPlan* plan);
   bool TryAdmit(size_t index, StepPlan* plan);
   void AddDecodes(StepPlan* plan);
@@ -73,7 +79,8 @@ class Scheduler {
   BlockPool* pool_;
   SchedulerOptions options_;
   Reclaimer reclaimer_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // in order of arrival
+  int64_t rows_done_ = 0;                           // scheduled so far: the clock of ageing
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // by rank
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
 };
 

@@ -60,11 +60,17 @@ class Sequence {
   bool placed() const { return placed_; }
   const std::vector<int32_t>& own_blocks() const { return own_blocks_; }
 
+  // The scheduler's clock when it came (Scheduler::Enqueue).
+  int64_t queued_at() const { return queued_at_; }
+  void set_queued_at(int64_t rows) { queued_at_ = rows; }
+
   // ---- rows
   int32_t prompt_tokens() const { return prompt_tokens_; }
   int32_t max_tokens() const { return max_tokens_; }  // as cut by the context
   bool prefill_done() const { return next_row_ == rows_.size(); }
   int32_t rows_left() const { return static_cast<int32_t>(rows_.size() - next_row_); }
+  // Prompt tokens that no row is computed for.
+  int32_t reused_tokens() const { return prompt_tokens_ - static_cast<int32_t>(rows_.size()); }
   // Appends the next `rows` prompt rows, or the decode row and those of the drafts behind it, to
   // the batch, with logits wanted for the prompt's last row and for every decode row.
   void AppendRows(int32_t rows, StepBatch* batch);
@@ -125,6 +131,7 @@ class Sequence {
   size_t next_row_ = 0;
   int32_t appended_ = 0;  // prompt rows in the step under way
   int32_t blocks_needed_ = 0, shared_blocks_ = 0;
+  int64_t queued_at_ = 0;
   bool placed_ = false;
   std::vector<int32_t> own_blocks_;
   CaptureRows captured_, watched_;

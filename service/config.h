@@ -34,6 +34,7 @@ struct Config {
   int64_t engine_max_sequences = 64;
   int64_t engine_max_waiting = 256;
   std::string engine_speculation = "auto";  // auto | off
+  std::string engine_schedule = "sjf";      // fcfs | sjf | lpm
 
   int64_t cache_memory_mib = 256;
   std::string cache_codec = "int8";  // int8 | fp16 | int4, of new collections

@@ -33,6 +33,8 @@ EngineOptions EngineOptionsOf(const Config& config) {
   options.kv_dtype = config.engine_kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
   options.max_sequences = static_cast<int32_t>(config.engine_max_sequences);
   options.max_waiting = static_cast<int32_t>(config.engine_max_waiting);
+  const Result<ScheduleOrder> order = ParseScheduleOrder(config.engine_schedule);
+  if (order.ok()) options.order = *order;  // the configuration has checked it
   options.draft_tokens = config.engine_speculation == "auto" ? kDraftWhatPays : 0;
   options.max_context = static_cast<int32_t>(config.engine_max_context);
   return options;

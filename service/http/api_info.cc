@@ -71,7 +71,8 @@ json::object EngineObject(const EngineStats& stats) {
           {"tokens_generated", stats.tokens_generated},
           {"tokens_drafted", stats.tokens_drafted},
           {"drafts_accepted", stats.drafts_accepted},
-          {"requests_finished", stats.requests_finished}};
+          {"requests_finished", stats.requests_finished},
+          {"longest_queued_ms", stats.longest_queued_ms}};
 }
 
 json::object CacheObject(const TieredCache& cache) {

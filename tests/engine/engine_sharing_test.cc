@@ -105,6 +105,28 @@ TEST(EngineSharing, SampledAnswersDependOnTheSeedAndNotOnTheBatch) {
   EXPECT_EQ(mixed[1].events[0].logprob.id, mixed[1].tokens[0]);
 }
 
+TEST(EngineSharing, TheOrderOfPromptsChangesNoAnswer) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 6; ++i) {
+    requests.push_back(Ask({Fresh(RandomTokens(10 + 37 * (i % 3), 30 + uint64_t(i)))}, 8));
+  }
+  std::vector<Answer> want;
+  for (const ScheduleOrder order :
+       {ScheduleOrder::kArrival, ScheduleOrder::kShortest, ScheduleOrder::kMostReused}) {
+    EngineOptions options = ExactOptions();
+    options.step_rows = 16;
+    options.order = order;
+    auto engine = TinyEngine(256, options);
+    const auto got = RunAll(*engine, requests);
+    if (want.empty()) want = got;
+    for (size_t i = 0; i < got.size(); ++i) {
+      EXPECT_EQ(got[i].tokens, want[i].tokens) << i;
+      EXPECT_TRUE(SameBits(got[i].logits.back(), want[i].logits.back())) << i;
+    }
+    EXPECT_GT(engine->stats().longest_queued_ms, 0);
+  }
+}
+
 // A short request that arrives late is done before a long one that came early.
 TEST(EngineSharing, ALateShortRequestFinishesFirst) {
   auto engine = TinyEngine();

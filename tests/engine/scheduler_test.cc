@@ -417,5 +417,75 @@ TEST(Scheduler, BlocksThatAreCopiedNeedAllLayers) {
   EXPECT_EQ(scheduler.Schedule().sequences.size(), 1u) << "to find out";
 }
 
+// ---- the order of prompts
+
+std::vector<RequestId> IdsOf(const StepPlan& plan) {
+  std::vector<RequestId> ids;
+  for (const Sequence* sequence : plan.sequences) ids.push_back(sequence->id());
+  return ids;
+}
+
+TEST(ScheduleOrder, NamesRoundTrip) {
+  for (const char* name : {"fcfs", "sjf", "lpm"}) {
+    EXPECT_EQ(ScheduleOrderName(*ParseScheduleOrder(name)), name);
+  }
+  EXPECT_NE(ParseScheduleOrder("best").status().message().find("fcfs, sjf or lpm"),
+            std::string::npos);
+}
+
+TEST(ScheduleOrder, ShortPromptsPassLongOnes) {
+  for (const ScheduleOrder order : {ScheduleOrder::kArrival, ScheduleOrder::kShortest}) {
+    BlockPool pool(64);
+    Scheduler scheduler(&pool, {16, 64, order}, nullptr);
+    scheduler.Enqueue(Make(1, {Fresh(100)}));
+    Play(scheduler, scheduler.Schedule());  // the long one runs
+    scheduler.Enqueue(Make(2, {Fresh(5)}));
+    const StepPlan plan = scheduler.Schedule();
+    const bool first = order == ScheduleOrder::kArrival;
+    EXPECT_EQ(IdsOf(plan), first ? std::vector<RequestId>({1}) : std::vector<RequestId>({2, 1}));
+    EXPECT_EQ(plan.batch.rows(), 16);  // the rest of the step is the long one's
+  }
+}
+
+TEST(ScheduleOrder, WaitingPromptsAreAdmittedByRank) {
+  BlockPool pool(64);
+  Scheduler scheduler(&pool, {8, 1, ScheduleOrder::kShortest}, nullptr);
+  for (const int32_t tokens : {40, 20, 30, 20}) {
+    scheduler.Enqueue(
+        Make(static_cast<RequestId>(scheduler.waiting().size() + 1), {Fresh(tokens)}));
+  }
+  std::vector<RequestId> finished;
+  while (finished.size() < 4) Play(scheduler, scheduler.Schedule(), &finished);
+  EXPECT_EQ(finished, (std::vector<RequestId>{2, 4, 3, 1})) << "equals by arrival";
+}
+
+TEST(ScheduleOrder, MostReusedFirst) {
+  BlockPool pool(64);
+  const auto chunk = Chunk(pool, 40);
+  Scheduler scheduler(&pool, {16, 64, ScheduleOrder::kMostReused}, nullptr);
+  scheduler.Enqueue(Make(1, {Fresh(10)}));
+  scheduler.Enqueue(Make(2, {Cached(chunk, 40), Fresh(14)}));
+  EXPECT_EQ(IdsOf(scheduler.Schedule()), (std::vector<RequestId>{2, 1}));
+}
+
+// However many short prompts come, a long one is done after the rows that its ageing allows.
+TEST(ScheduleOrder, NothingWaitsForEver) {
+  constexpr int32_t kLong = 64, kShort = 8;
+  BlockPool pool(64);
+  Scheduler scheduler(&pool, {kShort, 64, ScheduleOrder::kShortest}, nullptr);
+  scheduler.Enqueue(Make(1, {Fresh(kLong)}));
+  int64_t rows = 0;
+  std::vector<RequestId> finished;
+  for (RequestId id = 2; std::find(finished.begin(), finished.end(), 1) == finished.end(); ++id) {
+    scheduler.Enqueue(Make(id, {Fresh(kShort)}));  // as many as are computed
+    const StepPlan plan = scheduler.Schedule();
+    rows += plan.batch.rows();
+    Play(scheduler, plan, &finished);
+    ASSERT_LT(rows, 10000);
+  }
+  EXPECT_GT(rows, 2 * kLong) << "short ones went first for a while";
+  EXPECT_LE(rows, kLong / kAgeing + 2 * kLong);
+}
+
 }  // namespace
 }  // namespace kvasir
