@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <utility>
 
 namespace kvasir {
@@ -56,6 +57,31 @@ double LogOf(double movement) {
   return std::log(std::clamp(movement, kLeastMovement, kMostMovement));
 }
 
+// How many of n samples may be lost: lost + 1 <= alpha * (n + 1).
+double MayLose(size_t n, double alpha) {
+  return std::floor(alpha * static_cast<double>(n + 1) + kRounding) - 1;
+}
+
+std::optional<double> LambdaOf(std::span<const CalibrationSample> samples, double epsilon,
+                               double alpha) {
+  const double may_lose = MayLose(samples.size(), alpha);
+  if (samples.empty() || may_lose < 0) return std::nullopt;
+  const std::vector<double> losses = SortedLosses(samples, epsilon);
+  const auto allowed = static_cast<size_t>(may_lose);
+  const double below = allowed < losses.size() ? losses[allowed] : kNever;
+  const std::vector<double> movements = SortedMovements(samples);
+  const auto end = std::lower_bound(movements.begin(), movements.end(), below);
+  if (end == movements.begin()) return std::nullopt;
+  return *(end - 1);
+}
+
+std::map<uint64_t, std::vector<CalibrationSample>> ByGroup(
+    std::span<const CalibrationSample> samples) {
+  std::map<uint64_t, std::vector<CalibrationSample>> groups;
+  for (const CalibrationSample& sample : samples) groups[sample.group].push_back(sample);
+  return groups;
+}
+
 CalibrationPoint PointAt(std::span<const CalibrationSample> samples, double epsilon,
                          const std::vector<double>& losses, double lambda) {
   const auto n = static_cast<double>(samples.size());
@@ -94,17 +120,14 @@ size_t StopAt(std::span<const double> movement, std::optional<double> lambda) {
 
 std::optional<double> CalibrateLambda(std::span<const CalibrationSample> samples, double epsilon,
                                       double alpha) {
-  // lost + 1 <= alpha * (n + 1)
-  const auto n = static_cast<double>(samples.size());
-  const double may_lose = std::floor(alpha * (n + 1) + kRounding) - 1;
-  if (samples.empty() || may_lose < 0) return std::nullopt;
-  const std::vector<double> losses = SortedLosses(samples, epsilon);
-  const auto allowed = static_cast<size_t>(may_lose);
-  const double below = allowed < losses.size() ? losses[allowed] : kNever;
-  const std::vector<double> movements = SortedMovements(samples);
-  const auto end = std::lower_bound(movements.begin(), movements.end(), below);
-  if (end == movements.begin()) return std::nullopt;
-  return *(end - 1);
+  std::optional<double> lambda = LambdaOf(samples, epsilon, alpha);
+  for (const auto& [group, members] : ByGroup(samples)) {
+    if (MayLose(members.size(), alpha) < 0) continue;
+    const std::optional<double> own = LambdaOf(members, epsilon, alpha);
+    if (!own || !lambda) return std::nullopt;
+    lambda = std::min(*lambda, *own);
+  }
+  return lambda;
 }
 
 std::optional<double> PredictKl(std::span<const CalibrationSample> samples, size_t rung,

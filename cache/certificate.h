@@ -18,6 +18,11 @@
 // promised for requests of another kind than the samples, nor for one request alone; n < 1/alpha -
 // 1 is too few.
 //
+// Kinds: samples say which collection or questions file they are of. lambda is the smallest over
+// all samples together and over each kind that has enough of them, so that the promise holds for
+// every kind seen (Mondrian conformal prediction, Vovk 2012), and one kind of easy requests does
+// not speak for another.
+//
 // Pure functions on plain values; thread-safe.
 #pragma once
 
@@ -41,6 +46,7 @@ struct CalibrationSample {
   // Charged fraction of the whole request if it stops at this rung; one more entry, for exact. May
   // be empty: not known.
   std::vector<double> charged;
+  uint64_t group = 0;  // of one kind: a collection, a questions file; 0 = not said
 };
 
 // A sample as its parts must be: `rungs` entries and one more.

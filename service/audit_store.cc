@@ -11,8 +11,8 @@
 namespace kvasir {
 namespace {
 
-// Beside the kinds of documents: records of this store alone.
-constexpr RecordKind kSampleRecord{0xD1};
+// Beside the kinds of documents: records of this store alone. The older ones have no group.
+constexpr RecordKind kSampleWithoutGroup{0xD1}, kSampleRecord{0xD2};
 
 // Ascending numbers are ascending keys.
 std::string BigEndian(uint64_t number) {
@@ -30,21 +30,31 @@ uint64_t NumberOf(std::string_view bytes) {
 std::string Encode(uint64_t question, const CalibrationSample& sample) {
   RecordWriter writer(kSampleRecord);
   writer.Int(static_cast<int64_t>(question));
+  writer.Int(static_cast<int64_t>(sample.group));
   for (const auto* values : {&sample.movement, &sample.kl, &sample.charged}) {
     writer.Array(std::span<const double>(*values));
   }
   return writer.Finish();
 }
 
-Status Decode(std::string_view bytes, uint64_t* question, CalibrationSample* sample) {
+Status DecodeAs(RecordKind kind, std::string_view bytes, uint64_t* question,
+                CalibrationSample* sample) {
   KVASIR_ASSIGN_OR_RETURN(RecordReader reader,
-                          RecordReader::Open(kSampleRecord, bytes, "a calibration sample"));
+                          RecordReader::Open(kind, bytes, "a calibration sample"));
   *question = static_cast<uint64_t>(reader.Int());
+  if (kind == kSampleRecord) sample->group = static_cast<uint64_t>(reader.Int());
   for (auto* values : {&sample->movement, &sample->kl, &sample->charged}) {
     *values = reader.Array<double>();
   }
   KVASIR_RETURN_IF_ERROR(reader.Finish());
   return Fits(*sample, std::size(kCertifyRungs)) ? Status::Ok() : DataLoss("of another ladder");
+}
+
+Status Decode(std::string_view bytes, uint64_t* question, CalibrationSample* sample) {
+  const Status status = DecodeAs(kSampleRecord, bytes, question, sample);
+  if (status.ok()) return status;
+  *sample = {};
+  return DecodeAs(kSampleWithoutGroup, bytes, question, sample);
 }
 
 }  // namespace

@@ -99,8 +99,8 @@ Status Auditor::Audit(const AuditJob& job) {
   KVASIR_ASSIGN_OR_RETURN(const std::vector<float> served,
                           Certifier::FirstLogits(job.served, pass));
   if (!WaitForIdle()) return Cancelled("audits have stopped");
-  KVASIR_ASSIGN_OR_RETURN(const CalibrationSample sample,
-                          certifier_.Measure(job.stored, exact, pass));
+  KVASIR_ASSIGN_OR_RETURN(CalibrationSample sample, certifier_.Measure(job.stored, exact, pass));
+  sample.group = job.group;
   KVASIR_RETURN_IF_ERROR(store_.Add(job.scope, sample));
   Record(job, KlDivergence(exact, served));
   return Status::Ok();

@@ -39,6 +39,7 @@ struct AuditJob {
   PromptPlan stored;  // chunk KV as stored
   PromptPlan served;  // what was answered from
   AuditScope scope;
+  uint64_t group = 0;     // CalibrationSample::group
   std::string policy;     // of what was served
   double epsilon = 0.05;  // what "over" means
   std::chrono::steady_clock::time_point offered;

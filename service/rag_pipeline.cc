@@ -4,6 +4,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "cache/digest.h"
 #include "service/elapsed.h"
 #include "service/name_space.h"
 
@@ -359,6 +360,7 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   if (audited) {
     audit.served = prompt.plan;
     audit.scope = ScopeOf(draft);
+    audit.group = Digest64Of(draft.name_space);
     audit.policy = draft.policy.Name();
     audit.epsilon = draft.policy.epsilon;
     auditor_.Offer(std::move(audit));

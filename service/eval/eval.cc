@@ -5,6 +5,8 @@
 #include <ctime>
 #include <utility>
 
+#include "cache/digest.h"
+
 namespace kvasir {
 namespace {
 
@@ -63,7 +65,8 @@ class Evaluation {
         lab_(runtime),
         runner_(runtime, lab_, options.runner),
         tasks_(TasksOf(options)),
-        questions_(questions.questions) {
+        questions_(questions.questions),
+        questions_digest_(questions.digest) {
     if (options.items > 0 && static_cast<size_t>(options.items) < questions_.size()) {
       questions_.resize(static_cast<size_t>(options.items));
     }
@@ -193,8 +196,9 @@ class Evaluation {
         if (!Tell("calibration")) {
           return Cancelled("the evaluation was stopped; run it again to go on");
         }
-        KVASIR_ASSIGN_OR_RETURN(const CalibrationSample sample,
+        KVASIR_ASSIGN_OR_RETURN(CalibrationSample sample,
                                 runner_.MeasureRungs(prompt, ingestion, codec));
+        sample.group = Digest64Of(questions_digest_);
         KVASIR_RETURN_IF_ERROR(runtime_.audits().Add(
             EvalScope(runtime_, prompt.primer, ingestion, codec), sample, question));
       }
@@ -244,6 +248,7 @@ class Evaluation {
   ItemRunner runner_;
   std::vector<RowTask> tasks_;
   std::vector<EvalQuestion> questions_;
+  const std::string questions_digest_;
   EvalRow exact_;
   EvalProgress state_;
   Clock::time_point begin_ = Clock::now();

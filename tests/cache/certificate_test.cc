@@ -33,6 +33,22 @@ TEST(CalibrateLambda, IsShortOfSamplesBelowOneOverAlpha) {
   EXPECT_EQ(CalibrateLambda(Samples(3, good), 0.05, 0.25), 0.1);
 }
 
+// Easy requests of one kind do not speak for those of another.
+TEST(CalibrateLambda, HoldsForEveryKindThatHasEnoughSamples) {
+  Samples samples;
+  for (int i = 1; i <= 40; ++i) samples.push_back({{double(i)}, {0.0}, {}, 1});
+  EXPECT_EQ(CalibrateLambda(samples, 0.05, 0.25), 40.0);
+  // Seven of a harder kind: lost from movement 3 on; one of them may be.
+  for (int i = 1; i <= 7; ++i) samples.push_back({{double(i)}, {i >= 3 ? 1.0 : 0.0}, {}, 2});
+  EXPECT_EQ(CalibrateLambda(samples, 0.05, 0.25), 3.0);
+  // Two of a third kind are too few to be asked.
+  for (int i = 0; i < 2; ++i) samples.push_back({{0.5}, {1.0}, {}, 3});
+  EXPECT_EQ(CalibrateLambda(samples, 0.05, 0.25), 3.0);
+  // A kind whose every movement is lost allows no lambda of its own.
+  samples.push_back({{0.5}, {1.0}, {}, 3});
+  EXPECT_EQ(CalibrateLambda(samples, 0.05, 0.25), std::nullopt);
+}
+
 TEST(CalibrateLambda, MayLoseAsManyAsTheBoundAllows) {
   // One rung, movements 1..7, the two largest are lost. n = 7, alpha 0.25: lost + 1 <= 2.
   Samples samples;

@@ -4,7 +4,7 @@
 # where it was. Hours on two cores; KL does not depend on what else runs, times do.
 #   tests/quality/run.sh --data FOLDER [--items 50] [--parts smollm2,qwen,gemma,policies,codecs,certify]
 # FOLDER holds musique_dev.json (YaoJiayi/CacheBlend, inputs/musique_s.json) and, for certify,
-# nq-open-oracle.jsonl.gz (nelson-liu/lost-in-the-middle).
+# xquad.en.json (google-deepmind/xquad) and nq-open-oracle.jsonl.gz (nelson-liu/lost-in-the-middle).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -74,11 +74,14 @@ for part in ${parts//,/ }; do
       head -n 10 "$out/musique.jsonl" >"$out/codecs.jsonl"
       evaluate codecs $smollm2 "$out/codecs.jsonl" --ingestion in_place --codecs f16,int8,int4 \
         --policies concat ;;
-    certify)  # calibrated on MuSiQue, tried on nq-open
+    certify)  # calibrated on two kinds of questions, MuSiQue and XQuAD, tried on a third
       examples/setup/models.sh smollm2
-      $convert "$data/musique_dev.json" --items 90 --no-answers >"$out/musique90.jsonl"
+      $convert "$data/musique_dev.json" --items 50 --no-answers >"$out/musique50.jsonl"
+      $convert "$data/xquad.en.json" --items 40 --distractors --no-answers >"$out/xquad.jsonl"
       $convert "$data/nq-open-oracle.jsonl.gz" --items 200 --distractors --no-answers >"$out/nq.jsonl"
-      evaluate certify-calibration $smollm2 "$out/musique90.jsonl" --calibrate --policies concat --steps 1
+      for kind in musique50 xquad; do
+        evaluate certify-$kind $smollm2 "$out/$kind.jsonl" --calibrate --policies concat --steps 1
+      done
       evaluate certify-held_out $smollm2 "$out/nq.jsonl" --policies "certify(0.05,0.1)" --steps 1 ;;
     *) echo "run.sh: no part '$part'" >&2; exit 2 ;;
   esac

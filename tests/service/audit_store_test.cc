@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "retrieval/record.h"
 #include "tests/retrieval/test_support.h"
 
 namespace kvasir {
@@ -40,6 +41,29 @@ TEST(AuditStore, KeepsSamplesAcrossOpening) {
   EXPECT_EQ(samples[0].kl, Sample(1).kl);
   EXPECT_EQ(samples[0].charged, Sample(1).charged);
   EXPECT_TRUE(std::isinf(samples[1].movement[0]));
+}
+
+TEST(AuditStore, KnowsTheKindOfSamplesAndReadsThoseWithout) {
+  MapStore records;
+  AuditStore store(records);
+  CalibrationSample sample = Sample(1);
+  sample.group = 0xFEDCBA9876543210ULL;
+  ASSERT_TRUE(store.Add(kScope, sample, 5).ok());
+  ASSERT_TRUE(store.Add(kScope, sample, 6).ok());
+  // The first as programs before kinds wrote it.
+  RecordWriter old(RecordKind{0xD1});
+  old.Int(5);
+  for (const auto* values : {&sample.movement, &sample.kl, &sample.charged}) {
+    old.Array(std::span<const double>(*values));
+  }
+  records.map.begin()->second = old.Finish();
+  AuditStore again(records);
+  const auto samples = Load(again, kScope);
+  ASSERT_EQ(samples.size(), 2u);
+  EXPECT_EQ(samples[0].group, 0u);
+  EXPECT_EQ(samples[0].kl, sample.kl);
+  EXPECT_EQ(samples[1].group, sample.group);
+  EXPECT_EQ(again.unreadable(), 0);
 }
 
 TEST(AuditStore, KeepsScopesApart) {
