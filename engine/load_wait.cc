@@ -58,6 +58,7 @@ LostRows DropIncomplete(PromptPlan* plan) {
     segment.reuse = ReuseKind::kNone;
     segment.recompute.clear();
     segment.repaired = 0;
+    segment.side_by_side = false;  // computed, it stands behind the others
   }
   return lost;
 }

@@ -19,9 +19,9 @@ std::string_view ScheduleOrderName(ScheduleOrder order);  // "fcfs", "sjf", "lpm
 // kInvalidArgument names the choices.
 Result<ScheduleOrder> ParseScheduleOrder(std::string_view name);
 
-// What sjf and lpm let a waiting prompt gain on newer ones, in rows for every row that the engine
-// computes meanwhile: a prompt of n rows comes before everything that arrives after n / kAgeing
-// computed rows, so nothing waits for ever.
+// What sjf and lpm let a waiting prompt gain on newer ones, in rows (lpm: reused tokens) for every
+// row that the engine computes meanwhile: under sjf a prompt of n rows comes before everything that
+// arrives after n / kAgeing computed rows, so nothing waits for ever.
 inline constexpr double kAgeing = 0.25;
 
 }  // namespace kvasir

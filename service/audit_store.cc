@@ -11,8 +11,9 @@
 namespace kvasir {
 namespace {
 
-// Beside the kinds of documents: records of this store alone. The older ones have no group.
-constexpr RecordKind kSampleWithoutGroup{0xD1}, kSampleRecord{0xD2};
+// Beside the kinds of documents and choices (0xD2): records of this store alone. The older ones
+// have no group.
+constexpr RecordKind kSampleWithoutGroup{0xD1}, kSampleRecord{0xD3};
 
 // Ascending numbers are ascending keys.
 std::string BigEndian(uint64_t number) {

@@ -116,6 +116,15 @@ bool IngestPipeline::HasCollection(const std::string& name) const {
 }
 
 Result<std::string> IngestPipeline::ChoosePrimer(const std::vector<IngestInput>& documents) const {
+  const bool salted = std::any_of(documents.begin(), documents.end(), [](const IngestInput& input) {
+    return !input.cache_salt.empty();
+  });
+  if (salted || runtime_.config().server_api_keys.size() > 1) {
+    return FailedPrecondition(
+        "a primer chosen from documents stands before every chunk of the collection, and with "
+        "cache_salt or several server.api_keys not all who use it may read them: give a primer's "
+        "text instead, or leave choose_primer out");
+  }
   std::vector<PrimerCandidate> all, candidates;
   for (size_t i = 0; i < documents.size(); ++i) {
     std::string title;

@@ -167,7 +167,14 @@ Status KvShift::Apply(PromptPlan* plan, double* looked_rows) {
     if (segment.tokens() == 0) continue;
     const Blocks& now = computed.at(next++);
     if (segment.reuse != ReuseKind::kFused || now == nullptr) continue;
-    segments.push_back({&segment, segment.blocks, now, nullptr});
+    if (segment.blocks->complete()) {
+      segments.push_back({&segment, segment.blocks, now, nullptr});
+      continue;
+    }
+    // It could not be loaded, so the pass computed all of it: nothing stored is left to move.
+    segment.blocks = now;
+    segment.repaired = segment.reused();
+    segment.recompute.clear();
   }
   *looked_rows += static_cast<double>(plan->rows() - rows);
   return Shift(engine_, std::move(segments)).Run();

@@ -175,6 +175,22 @@ TEST_F(PipelinedLoad, WhatIsNotLoadedIsNotCountedAsReused) {
   EXPECT_EQ(account.fused + account.recomputed + account.prefix, 0);
 }
 
+// Chunks side by side share positions; one that must be computed comes behind them.
+TEST_F(PipelinedLoad, ALostChunkLeavesThoseSideBySide) {
+  const auto whole = test::LoadChunk(*engine_, *capture_);
+  auto fill = Begin();
+  SegmentPlan first = Reused(chunk_, whole), second = Reused(chunk_, fill->blocks());
+  SegmentPlan third = Reused(chunk_, whole);
+  first.side_by_side = second.side_by_side = third.side_by_side = true;
+  fill.reset();
+  const Answer answer =
+      RunOne(*engine_, Ask({Fresh(anchor_), first, second, third, Fresh(question_)}, 4));
+  ExpectSame(
+      answer,
+      RunOne(*engine_, Ask({Fresh(anchor_), first, Fresh(chunk_), third, Fresh(question_)}, 4)));
+  EXPECT_EQ(answer.end.lost.fused, 37);
+}
+
 TEST_F(PipelinedLoad, ReadingBlocksWaitsForTheirLayer) {
   auto fill = Begin();
   std::vector<float> k, v, loaded_k, loaded_v;

@@ -9,29 +9,25 @@ same for both). Prints the p50 and p95 of the short ones and the longest wait of
 nothing else run meanwhile.
 """
 import argparse
-import json
+import os
+import pathlib
 import random
-import socket
-import subprocess
-import tempfile
+import sys
 import threading
 import time
-import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+from server import Server  # noqa: E402
 
 WORDS = "the river ferry leaves at noon and a grey heron waits by mossy stones near old mills".split()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def post(port, prompt):
+def post(server, prompt):
     body = {"prompt": prompt, "max_tokens": 8, "temperature": 0, "chunk_cache": {"mode": "exact"}}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions",
-                                     json.dumps(body).encode(), {"Content-Type": "application/json"})
-    return json.load(urllib.request.urlopen(request, timeout=600))["chunk_cache"]
+    status, _, reply = server.request("POST", "/v1/completions", body)
+    if status != 200:
+        raise RuntimeError(f"the server answered {status}: {reply}")
+    return reply["chunk_cache"]
 
 
 def text(tokens, seed):
@@ -45,45 +41,35 @@ def percentile(values, share):
 
 
 def run(options, schedule):
-    port = free_port()
+    server = Server(None, "--set", f"engine.schedule={schedule}")
     short, waits, stop = [], [], threading.Event()
 
     def long_client(seed):
         while not stop.is_set():
-            waits.append(post(port, text(4000, seed))["queued_ms"])
+            waits.append(post(server, text(4000, seed))["queued_ms"])
             seed += 1000
 
     def short_client(seed, delay):
         time.sleep(delay)
-        reply = post(port, text(100, seed))
+        reply = post(server, text(100, seed))
         short.append(reply["ttft_ms"])
         waits.append(reply["queued_ms"])
 
-    with tempfile.TemporaryDirectory() as data:
-        command = [options.kvasir, "serve", "--data", data, "--set", f"server.port={port}", "--set",
-                   f"engine.schedule={schedule}"]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(200):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            rng = random.Random(1)
-            longs = [threading.Thread(target=long_client, args=(i,)) for i in range(options.long)]
-            shorts = [threading.Thread(target=short_client, args=(i, 2 + rng.uniform(0, options.seconds)))
-                      for i in range(options.short)]
-            for thread in longs + shorts:
-                thread.start()
-            for thread in shorts:
-                thread.join()
-            stop.set()
-            for thread in longs:
-                thread.join()
-        finally:
-            server.terminate()
-            server.wait()
+    rng = random.Random(1)
+    longs = [threading.Thread(target=long_client, args=(i,)) for i in range(options.long)]
+    shorts = [threading.Thread(target=short_client, args=(i, 2 + rng.uniform(0, options.seconds)))
+              for i in range(options.short)]
+    try:
+        for thread in longs + shorts:
+            thread.start()
+        for thread in shorts:
+            thread.join()
+        stop.set()
+        for thread in longs:
+            thread.join()
+    finally:
+        stop.set()
+        server.close()
     print(f"{schedule}: {len(short)} short requests, first token after {percentile(short, 0.5):.0f} ms "
           f"(p50), {percentile(short, 0.95):.0f} ms (p95); longest wait of any request "
           f"{max(waits):.0f} ms")
@@ -97,6 +83,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=20, help="over which short ones arrive")
     parser.add_argument("--kvasir", default="build/release/kvasir")
     options = parser.parse_args()
+    os.environ["KVASIR_BINARY"] = options.kvasir
     fcfs, sjf = run(options, "fcfs"), run(options, "sjf")
     print(f"p95 under sjf: {sjf / fcfs:.2f} of fcfs")
 

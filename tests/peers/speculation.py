@@ -8,49 +8,30 @@ both the same and compares: answers must be the same text. Let nothing else run 
 """
 import argparse
 import json
+import os
 import pathlib
-import socket
-import subprocess
-import tempfile
-import time
-import urllib.request
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+from server import Server  # noqa: E402
 
 QUOTE = ("Quote, word for word, the sentence of the passage that answers this question, and nothing "
          "else. Question: ")
 OPEN = "Write a short story about a lighthouse keeper who finds this: "
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def post(port, body):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions",
-                                     json.dumps(body).encode(), {"Content-Type": "application/json"})
-    return json.load(urllib.request.urlopen(request, timeout=300))
-
-
-def run(kvasir, model, speculation, requests):
+def run(model, speculation, requests):
     """The replies of a server of its own."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as data:
-        command = [kvasir, "serve", "--data", data, "--set", f"server.port={port}", "--set",
-                   f"engine.speculation={speculation}", "--set", "audit.share=0"]
-        server = subprocess.Popen(command + (["--model", model] if model else []),
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(200):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            return [post(port, request) for request in requests]
-        finally:
-            server.terminate()
-            server.wait()
+    flags = ["--set", f"engine.speculation={speculation}", "--set", "audit.share=0"]
+    server = Server(None, *flags, *(["--model", model] if model else []))
+    try:
+        replies = [server.request("POST", "/v1/chat/completions", request) for request in requests]
+    finally:
+        server.close()
+    for status, _, body in replies:
+        if status != 200:
+            sys.exit(f"speculation.py: the server answered {status}: {body}")
+    return [body for _, _, body in replies]
 
 
 def make_requests(path, items, kind):
@@ -79,9 +60,10 @@ def main():
     parser.add_argument("--kvasir", default="build/release/kvasir")
     parser.add_argument("--model")
     options = parser.parse_args()
+    os.environ["KVASIR_BINARY"] = options.kvasir
     for kind in ("quote", "open"):
         requests = make_requests(options.data / "xquad.en.json", options.items, kind)
-        plain, drafted = (run(options.kvasir, options.model, s, requests) for s in ("off", "auto"))
+        plain, drafted = (run(options.model, s, requests) for s in ("off", "auto"))
         same = sum(a["choices"][0]["message"]["content"] == b["choices"][0]["message"]["content"]
                    for a, b in zip(plain, drafted))
         details = [r["usage"]["completion_tokens_details"] for r in drafted]

@@ -46,6 +46,20 @@ TEST_F(PrimerChoiceTest, TakesTypicalPassagesOfTheDocuments) {
   EXPECT_EQ(service_->ingest.ChoosePrimer({}).status().code(), StatusCode::kInvalidArgument);
 }
 
+// Its text stands before everybody's chunks, as a neighbour's would.
+TEST_F(PrimerChoiceTest, IsRefusedWhereRightsMayDiffer) {
+  std::vector<IngestInput> inputs = Inputs();
+  inputs[1].cache_salt = "mine";
+  const Status salted = service_->ingest.ChoosePrimer(inputs).status();
+  EXPECT_EQ(salted.code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(salted.message().find("cache_salt"), std::string::npos);
+  Stop();
+  config_.server_api_keys = {"one", "two"};
+  Start();
+  EXPECT_EQ(service_->ingest.ChoosePrimer(Inputs()).status().code(),
+            StatusCode::kFailedPrecondition);
+}
+
 TEST_F(PrimerChoiceTest, ServersTakeItFromTheDocumentThatMakesTheCollection) {
   const auto post = [&](const std::string& id, const std::string& text, const std::string& more) {
     return Call(*service_, "POST", "/v1/documents",
