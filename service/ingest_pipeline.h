@@ -105,8 +105,8 @@ class IngestPipeline {
   // was made with another choice.
   Result<Collection> OpenCollection(const std::string& name, const CollectionChoice& choice = {});
   // Passages of the documents as text for CollectionChoice::primer (service/primer_choice.h).
-  // kInvalidArgument: there is no text; kFailedPrecondition: not all who use the collection may read
-  // the documents (cache_salt, several API keys), as for the condition neighbour.
+  // kInvalidArgument: there is no text; kFailedPrecondition: not all who use the collection may
+  // read the documents (cache_salt, several API keys), as for the condition neighbour.
   Result<std::string> ChoosePrimer(const std::vector<IngestInput>& documents) const;
   // The same of files; what cannot be read is left out.
   Result<std::string> ChoosePrimerOf(const std::vector<std::string>& paths) const;
