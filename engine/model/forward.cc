@@ -80,9 +80,10 @@ class Pass {
     KVASIR_ASSIGN_OR_RETURN(k_, Get(kKey, x.rows, w.k->outputs()));
     KVASIR_ASSIGN_OR_RETURN(v_, Get(kValue, x.rows, w.v->outputs()));
     RmsNorm(x, *w.attn_norm, config_.width, h);
-    backend_.MatMul(h, *w.q, OrNull(w.q_bias), false, q_);
-    backend_.MatMul(h, *w.k, OrNull(w.k_bias), false, k_);
-    backend_.MatMul(h, *w.v, OrNull(w.v_bias), false, v_);
+    const Projection projections[] = {{w.q.get(), OrNull(w.q_bias), q_},
+                                      {w.k.get(), OrNull(w.k_bias), k_},
+                                      {w.v.get(), OrNull(w.v_bias), v_}};
+    backend_.MatMul(h, projections);
     if (config_.qk_norm) {
       RmsNorm(q_, *w.q_norm, config_.head_dim, q_);
       RmsNorm(k_, *w.k_norm, config_.head_dim, k_);
@@ -163,8 +164,8 @@ class Pass {
     KVASIR_ASSIGN_OR_RETURN(gate, Get(kGate, x.rows, config_.ffn_width));
     KVASIR_ASSIGN_OR_RETURN(up, Get(kUp, x.rows, config_.ffn_width));
     RmsNorm(x, *w.ffn_norm, config_.width, h);
-    backend_.MatMul(h, *w.gate, nullptr, false, gate);
-    backend_.MatMul(h, *w.up, nullptr, false, up);
+    const Projection projections[] = {{w.gate.get(), nullptr, gate}, {w.up.get(), nullptr, up}};
+    backend_.MatMul(h, projections);
     backend_.Activate(config_.activation, gate, up, gate);
     return AddProjection(gate, *w.down, w.post_ffn_norm, x);
   }

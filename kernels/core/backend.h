@@ -80,6 +80,13 @@ enum class NormKind : uint8_t {
 
 enum class ActivationKind : uint8_t { kSilu, kGeluTanh, kGeluErf };
 
+// One of several products that share their input.
+struct Projection {
+  const PackedWeight* weight = nullptr;
+  const float* bias = nullptr;  // [N] or null
+  TensorView out;               // [T][N]
+};
+
 struct AttentionArgs {
   const KvPool* pool = nullptr;
   int32_t layer = 0;
@@ -144,6 +151,12 @@ class Backend {
   // out [T][N] = (accumulate ? out : 0) + x [T][K] * w^T + bias [N] (or null).
   virtual void MatMul(const TensorView& x, const PackedWeight& w, const float* bias,
                       bool accumulate, const TensorView& out) = 0;
+  // The same for several weights, without accumulating: what they share is done once.
+  virtual void MatMul(const TensorView& x, std::span<const Projection> projections) {
+    for (const Projection& projection : projections) {
+      MatMul(x, *projection.weight, projection.bias, false, projection.out);
+    }
+  }
   // out [T][F] = activation(gate) * up; up.data null = activation(gate). out may be gate.
   virtual void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                         const TensorView& out) = 0;

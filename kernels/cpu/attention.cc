@@ -325,9 +325,11 @@ void CheckShapes(const AttentionArgs& args) {
 
 }  // namespace
 
-const AttentionOps& AttentionOpsFor(Isa isa) {
+const AttentionOps& AttentionOpsFor(Isa isa, ComputeType compute) {
   KVASIR_CHECK(isa != Isa::kAuto);
-  if (isa == Isa::kAvx512) return kAttentionAvx512;
+  if (isa == Isa::kAvx512) {
+    return compute == ComputeType::kInt8 ? kAttentionPairsAvx512 : kAttentionAvx512;
+  }
   return isa == Isa::kAvx2 ? kAttentionAvx2 : kAttentionScalar;
 }
 

@@ -12,7 +12,9 @@ namespace kvasir {
 class ThreadPool;
 struct AttentionOps;  // defined beside its implementations
 
-const AttentionOps& AttentionOpsFor(Isa isa);  // isa is never kAuto
+// isa is never kAuto. kInt8 rounds queries and weights over bf16 pools to bf16 where the
+// instruction set multiplies them.
+const AttentionOps& AttentionOpsFor(Isa isa, ComputeType compute);
 
 // `threads`: how many will share the work; must not change a row's result.
 std::unique_ptr<AttentionPlan> CpuPlanAttention(const StepBatch& batch, int threads);

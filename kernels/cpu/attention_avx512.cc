@@ -6,5 +6,6 @@
 namespace kvasir {
 
 const AttentionOps kAttentionAvx512 = kAttentionTable;
+const AttentionOps kAttentionPairsAvx512 = kAttentionPairsTable;
 
 }  // namespace kvasir

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cpu/attention_ops.h"
 #include "kernels/cpu/kv_rotate.h"
@@ -229,11 +230,29 @@ __attribute__((noinline, cold)) void KeepScores(const float (*scores)[kPieceKeys
   }
 }
 
+}  // namespace
+}  // namespace kvasir
+
+#ifdef KVASIR_PAIR_DOTS
+#include "kernels/cpu/attention_dots.h"
+#endif
+
+namespace kvasir {
+namespace {
+
+// Bf16Pairs multiplied as pairs.
+struct Bf16Dots : Bf16Pairs {};
+
 template <typename Pairs, int kCount, bool kFetchNext>
 void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const float* q,
                      const KeyRange* ranges, const LaneState& state) {
   const KeyRange keys = UnionOf(ranges, kCount);
   if (keys.hi <= keys.lo) return;
+#ifdef KVASIR_PAIR_DOTS
+  if constexpr (std::is_same_v<Pairs, Bf16Dots>) {
+    return AddPieceByDots<kCount, kFetchNext>(tile, piece, q, ranges, keys, state);
+  }
+#endif
   alignas(64) float scores[kCount][kPieceKeys];
   for (int key = 0; key < kPieceKeys; key += kTileVectors * Simd::kWidth) {
     ScoreVectors<Pairs, kCount, kFetchNext>(tile, piece, key, q, scores);
@@ -298,6 +317,15 @@ void AddPiece(const KvTile& tile, const AttentionPiece& piece, int n, const floa
   }
 }
 
+#ifdef KVASIR_PAIR_DOTS
+// Bf16 tiles by dot products of pairs.
+void AddPieceInPairs(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
+                     const KeyRange* ranges, const LaneState& state) {
+  if (TakesPairDots(tile)) return AddPieceOf<Bf16Dots>(tile, piece, n, q, ranges, state);
+  AddPiece(tile, piece, n, q, ranges, state);
+}
+#endif
+
 void RotateQuery(const Rotation& rotation, const float* x, int32_t head_dim, int32_t width,
                  float* out) {
   RotateRow(x, rotation, head_dim, out);
@@ -342,6 +370,10 @@ void AddWeights(const float* scores, const KeyRange& keys, float max, float shar
 }
 
 constexpr AttentionOps kAttentionTable = {RotateQuery, AddPiece, SumLane, MergeSplit, AddWeights};
+#ifdef KVASIR_PAIR_DOTS
+constexpr AttentionOps kAttentionPairsTable = {RotateQuery, AddPieceInPairs, SumLane, MergeSplit,
+                                               AddWeights};
+#endif
 
 }  // namespace
 }  // namespace kvasir

@@ -68,5 +68,7 @@ struct AttentionOps {
 };
 
 extern const AttentionOps kAttentionScalar, kAttentionAvx2, kAttentionAvx512;
+// With queries and weights rounded to bf16 where the pool is bf16.
+extern const AttentionOps kAttentionPairsAvx512;
 
 }  // namespace kvasir

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/int8_matmul.h"
 #include "kernels/cpu/kv.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
@@ -34,11 +36,13 @@ class CpuBuffer : public Buffer {
 
 class CpuBackend : public Backend {
  public:
-  CpuBackend(const CpuOps& ops, std::unique_ptr<ThreadPool> threads, MatrixMultiplier multiplier)
-      : name_("cpu-" + std::string(IsaName(ops.isa))),
+  CpuBackend(const CpuOps& ops, std::unique_ptr<ThreadPool> threads, MatrixMultiplier multiplier,
+             std::optional<Int8Multiplier> int8)
+      : name_("cpu-" + std::string(IsaName(ops.isa)) + (int8.has_value() ? "-int8" : "")),
         ops_(ops),
         threads_(std::move(threads)),
-        multiplier_(std::move(multiplier)) {}
+        multiplier_(std::move(multiplier)),
+        int8_(std::move(int8)) {}
 
   std::string_view name() const override { return name_; }
 
@@ -86,7 +90,17 @@ class CpuBackend : public Backend {
   }
   void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
               const TensorView& out) override {
+    if (TakesInt8(w)) {
+      const Projection projection{&w, bias, out};
+      return int8_->MatMul(x, {&projection, 1}, accumulate);
+    }
     multiplier_.MatMul(x, w, bias, accumulate, out);
+  }
+  void MatMul(const TensorView& x, std::span<const Projection> projections) override {
+    const bool together = std::all_of(projections.begin(), projections.end(),
+                                      [&](const Projection& p) { return TakesInt8(*p.weight); });
+    if (together) return int8_->MatMul(x, projections, false);
+    Backend::MatMul(x, projections);
   }
   void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                 const TensorView& out) override {
@@ -112,10 +126,15 @@ class CpuBackend : public Backend {
   }
 
  private:
+  bool TakesInt8(const PackedWeight& weight) const {
+    return int8_.has_value() && Int8Multiplier::Takes(weight);
+  }
+
   std::string name_;
   CpuOps ops_;
   std::unique_ptr<ThreadPool> threads_;
   MatrixMultiplier multiplier_;
+  std::optional<Int8Multiplier> int8_;  // none = everything in fp32
   WeightArena arena_;
 };
 
@@ -151,8 +170,13 @@ Result<Isa> ResolveIsa(Isa asked) {
 
 }  // namespace
 
-CpuOps CpuOpsFor(Isa isa) {
-  return {isa, &MatMulOpsFor(isa), &ElementwiseOpsFor(isa), &KvOpsFor(isa), &AttentionOpsFor(isa)};
+CpuOps CpuOpsFor(Isa isa, ComputeType compute) {
+  return {isa,
+          &MatMulOpsFor(isa),
+          &Int8OpsFor(isa),
+          &ElementwiseOpsFor(isa),
+          &KvOpsFor(isa),
+          &AttentionOpsFor(isa, compute)};
 }
 
 Result<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
@@ -164,11 +188,15 @@ Result<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(const Isa isa, ResolveIsa(options.isa));
   auto threads =
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : UsableCores());
-  const CpuOps ops = CpuOpsFor(isa);
+  const CpuOps ops = CpuOpsFor(isa, options.compute);
   KVASIR_ASSIGN_OR_RETURN(MatrixMultiplier multiplier,
                           MatrixMultiplier::Create(*ops.matmul, *threads));
-  return std::unique_ptr<Backend>(
-      std::make_unique<CpuBackend>(ops, std::move(threads), std::move(multiplier)));
+  std::optional<Int8Multiplier> int8;
+  if (options.compute == ComputeType::kInt8) {
+    KVASIR_ASSIGN_OR_RETURN(int8, Int8Multiplier::Create(*ops.int8, *ops.matmul, *threads));
+  }
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(
+      ops, std::move(threads), std::move(multiplier), std::move(int8)));
 }
 
 }  // namespace kvasir

@@ -12,12 +12,20 @@ namespace kvasir {
 
 enum class Isa : uint8_t { kAuto, kScalar, kAvx2, kAvx512 };
 
+// The arithmetic of a forward pass.
+enum class ComputeType : uint8_t {
+  kF32,   // products and sums in fp32, for every type of weight
+  kInt8,  // products of quantised weights in 8 bits with exact sums a block of 32 inputs; attention
+          // over bf16 pools in bf16 with fp32 sums; everything else in fp32
+};
+
 struct CpuOptions {
   // 0 = all cores this process may use.
   int threads = 0;
   // kAuto = the best this machine has, or what the environment variable KVASIR_ISA
   // (scalar|avx2|avx512) forces.
   Isa isa = Isa::kAuto;
+  ComputeType compute = ComputeType::kF32;
 };
 
 // kUnimplemented if the machine lacks the instructions asked for.

@@ -10,6 +10,7 @@
 namespace kvasir {
 
 struct MatMulOps;       // matmul.h
+struct Int8Ops;         // int8_matmul.h
 struct ElementwiseOps;  // elementwise.h
 struct KvOps;           // kv.h
 struct AttentionOps;    // attention.h
@@ -17,11 +18,12 @@ struct AttentionOps;    // attention.h
 struct CpuOps {
   Isa isa = Isa::kScalar;
   const MatMulOps* matmul = nullptr;
+  const Int8Ops* int8 = nullptr;
   const ElementwiseOps* elementwise = nullptr;
   const KvOps* kv = nullptr;
   const AttentionOps* attention = nullptr;
 };
 
-CpuOps CpuOpsFor(Isa isa);  // isa is never kAuto
+CpuOps CpuOpsFor(Isa isa, ComputeType compute);  // isa is never kAuto
 
 }  // namespace kvasir

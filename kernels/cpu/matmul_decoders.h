@@ -9,10 +9,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/inline.h"
 #include "kernels/cpu/packed_weight.h"
-
-// The decoders' state must live in registers.
-#define KVASIR_INLINE inline __attribute__((always_inline))
 
 namespace kvasir {
 namespace {
@@ -139,6 +137,7 @@ struct Q4SuperDecoder {
 
 template <class V>
 struct Q8Decoder {
+  static constexpr int kBias = 128;
   static constexpr int kBlock = 32;
   static constexpr int kBlockBytes = 544;
   static constexpr bool kPlain = false;
@@ -153,7 +152,7 @@ struct Q8Decoder {
   }
   KVASIR_INLINE Group Load(int group) const { return quants + 128 * group; }
   KVASIR_INLINE typename V::F Weight(Group group, int i) const {
-    return V::Mul(V::LoadS8(group + 16 * i), scale);
+    return V::Mul(V::Byte(group + 64 * (i % 2), i / 2, kBias), scale);
   }
 };
 
@@ -174,7 +173,7 @@ struct Q8MinDecoder {
   }
   KVASIR_INLINE Group Load(int group) const { return quants + 128 * group; }
   KVASIR_INLINE typename V::F Weight(Group group, int i) const {
-    return V::Fma(V::LoadU8(group + 16 * i), scale, minimum);
+    return V::Fma(V::Byte(group + 64 * (i % 2), i / 2, 0), scale, minimum);
   }
 };
 
@@ -195,12 +194,13 @@ struct Q8SuperDecoder {
   }
   KVASIR_INLINE Group Load(int group) const { return quants + 128 * group; }
   KVASIR_INLINE typename V::F Weight(Group group, int i) const {
-    return V::Fma(V::LoadU8(group + 16 * i), scale, minimum);
+    return V::Fma(V::Byte(group + 64 * (i % 2), i / 2, 0), scale, minimum);
   }
 };
 
 template <class V>
 struct Q8SuperFineDecoder {
+  static constexpr int kBias = 32;
   static constexpr int kBlock = 16;
   static constexpr int kUnitBytes = 64 + 256 + 4096;
   static constexpr int kBlockBytes = kUnitBytes / 16;
@@ -216,7 +216,7 @@ struct Q8SuperFineDecoder {
   }
   KVASIR_INLINE Group Load(int group) const { return quants + 128 * group; }
   KVASIR_INLINE typename V::F Weight(Group group, int i) const {
-    return V::Mul(V::LoadS8(group + 16 * i), scale);
+    return V::Mul(V::Byte(group + 64 * (i % 2), i / 2, kBias), scale);
   }
 };
 

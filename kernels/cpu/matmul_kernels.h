@@ -17,8 +17,6 @@
 namespace kvasir {
 namespace {
 
-#define KVASIR_UNROLL _Pragma("GCC unroll 16")
-
 // Bytes ahead of the read position, in each panel read side by side, to ask for. Far more than
 // DRAM's latency needs on paper; measured on Zen 5 under a hypervisor: 9 GB/s a core without,
 // 20 at 4096, 28 at 8192.

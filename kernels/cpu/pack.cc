@@ -25,6 +25,11 @@ uint32_t PackNibbles(const uint8_t* quant) {
   return word;
 }
 
+// Of an 8-bit value.
+int ByteOffset(int lane, int input) {
+  return 128 * (input / 8) + 64 * (input % 2) + 4 * lane + input % 8 / 2;
+}
+
 void StoreQuants(const PackedTraits& traits, const SourceUnit& source, int lane, uint8_t* quants) {
   if (traits.quant_bits == 4) {
     for (int group = 0; group < traits.unit_inputs / 8; ++group) {
@@ -34,7 +39,7 @@ void StoreQuants(const PackedTraits& traits, const SourceUnit& source, int lane,
     return;
   }
   for (int input = 0; input < traits.unit_inputs; ++input) {
-    quants[kPanelOutputs * input + lane] = source.quant[input];
+    quants[ByteOffset(lane, input)] = source.quant[input];
   }
 }
 
@@ -145,9 +150,8 @@ int DecodeQuant(PackedKind kind, const uint8_t* quants, int lane, int input) {
     std::memcpy(&word, quants + 64 * (input / 8) + 4 * lane, sizeof word);
     return static_cast<int>(word >> (4 * (input % 8)) & 15);
   }
-  const uint8_t quant = quants[kPanelOutputs * input + lane];
-  const bool is_signed = kind == PackedKind::kQ8 || kind == PackedKind::kQ8SuperFine;
-  return is_signed ? static_cast<int8_t>(quant) : quant;
+  const int bias = kind == PackedKind::kQ8 ? 128 : kind == PackedKind::kQ8SuperFine ? 32 : 0;
+  return quants[ByteOffset(lane, input)] - bias;
 }
 
 // scale * q is exact in fp32 (at most 11 + 8 + 8 significant bits for values that files hold), so

@@ -4,7 +4,8 @@
 // lane is one output; panels lie one after the other. Missing outputs of the last panel are zero.
 // Quantised panels are a row of units of 32 or 256 inputs: scales first, then quants.
 //   4-bit quants: 64 bytes hold 8 inputs; 32-bit lane o holds output o, input j in bits 4j..4j+3.
-//   8-bit quants: 16 bytes an input.
+//   8-bit quants: 128 bytes hold 8 inputs, first the even ones: byte b of lane o of the first 64 is
+//   input 2b of output o, of the other 64 input 2b + 1. Halves of 4-bit words lie just so.
 //   plain types: [K][16].
 // Every kind holds the file's own value: fp32(scale * q + minimum), rounded once.
 #pragma once
@@ -24,11 +25,11 @@ enum class PackedKind : uint8_t {
   kQ4Min,        // Q4_1: unit 32 = fp16 d[16], fp16 m[16], quants 4 x 64; w = d q + m
   kQ4Super,      // Q4_K: unit 256 = fp16 d[16], fp16 dmin[16], 8 x (u8 scale[16], u8 min[16]),
                  //       quants 32 x 64; w = (d scale) q - (dmin min)
-  kQ8,           // Q8_0, Q5_0: unit 32 = fp16 d[16], s8 quants 32 x 16; w = d q
-  kQ8Min,        // Q5_1: unit 32 = fp16 d[16], fp16 m[16], u8 quants 32 x 16; w = d q + m
-  kQ8Super,      // Q5_K: as kQ4Super with u8 quants 256 x 16
+  kQ8,           // Q8_0, Q5_0: unit 32 = fp16 d[16], u8 quants 4 x 128; w = d (q - 128)
+  kQ8Min,        // Q5_1: unit 32 = fp16 d[16], fp16 m[16], u8 quants 4 x 128; w = d q + m
+  kQ8Super,      // Q5_K: as kQ4Super with u8 quants 32 x 128
   kQ8SuperFine,  // Q6_K: unit 256 = fp16 d[16], 32 bytes unused, 16 x s8 scale[16],
-                 //       s8 quants 256 x 16; w = (d scale) q
+                 //       u8 quants 32 x 128; w = (d scale) (q - 32)
 };
 
 struct PackedTraits {

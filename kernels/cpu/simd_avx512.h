@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#define KVASIR_PAIR_DOTS  // Simd multiplies bf16 pairs
+
 namespace kvasir {
 namespace {
 
@@ -56,6 +58,28 @@ struct Simd {
     const __m128i low = _mm_set1_epi8(15), first = _mm_and_si128(bytes, low);
     const __m128i second = _mm_and_si128(_mm_srli_epi16(bytes, 4), low);
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(first, second)));
+  }
+  // ---- dot products of bf16 pairs
+  using Pairs = __m512i;
+  static Pairs LoadPairs(const uint32_t* p) { return _mm512_loadu_si512(p); }
+  // The second of every pair zero, whatever lies there.
+  static Pairs LoadFirstOfPairs(const uint32_t* p) {
+    return _mm512_and_si512(LoadPairs(p), _mm512_set1_epi32(0xFFFF));
+  }
+  static Pairs SetPair(uint32_t pair) { return _mm512_set1_epi32(static_cast<int>(pair)); }
+  // Written out: GCC 12 copies the sums before each of these instructions.
+  static inline __attribute__((always_inline)) F Dot(F sums, Pairs a, Pairs b) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
+    return sums;
+  }
+  // 32 (or 16) values rounded to bf16.
+  static void StorePairs(uint32_t* p, F low, F high) {
+    const __m512bh pairs = _mm512_cvtne2ps_pbh(high, low);
+    __builtin_memcpy(p, &pairs, sizeof pairs);
+  }
+  static void StoreHalfPairs(uint32_t* p, F low) {
+    const __m256bh pairs = _mm512_cvtneps_pbh(low);
+    __builtin_memcpy(p, &pairs, sizeof pairs);
   }
   static F Scale2(F v, F n) { return _mm512_scalef_ps(v, n); }
   // Scale2 needs no clamp here.

@@ -43,7 +43,7 @@ void ReadFiveBits(const uint8_t* source, int offset, uint8_t* quant) {
 
 void ReadQ5_0(const uint8_t* source, SourceUnit* unit) {
   unit->scale = LoadU16(source);
-  ReadFiveBits(source + 2, 16, unit->quant);
+  ReadFiveBits(source + 2, 16 - 128, unit->quant);
 }
 
 void ReadQ5_1(const uint8_t* source, SourceUnit* unit) {
@@ -54,7 +54,7 @@ void ReadQ5_1(const uint8_t* source, SourceUnit* unit) {
 
 void ReadQ8_0(const uint8_t* source, SourceUnit* unit) {
   unit->scale = LoadU16(source);
-  std::memcpy(unit->quant, source + 2, 32);
+  for (int i = 0; i < 32; ++i) unit->quant[i] = source[2 + i] ^ 128;
 }
 
 // 8 scales and 8 minima of 6 bits in 12 bytes: the first four of each lie whole in bytes 0-7, the
@@ -98,7 +98,7 @@ void ReadQ6_K(const uint8_t* source, SourceUnit* unit) {
     ReadNibbles(low, 64, quant);
     for (int i = 0; i < 128; ++i) {
       const int top = high[i % 32] >> (2 * (i / 32)) & 3;
-      quant[i] = static_cast<uint8_t>((quant[i] | top << 4) - 32);
+      quant[i] = static_cast<uint8_t>(quant[i] | top << 4);
     }
   }
   std::memcpy(unit->sub_scale, source + 192, 16);

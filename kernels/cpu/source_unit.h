@@ -13,7 +13,7 @@ struct SourceUnit {
   uint16_t minimum = 0;   // fp16, where the kind has one
   uint8_t sub_scale[16];  // of 256-input units: 8 of 32 inputs, or 16 of 16 (signed)
   uint8_t sub_minimum[16];
-  uint8_t quant[256];  // as packed: 4-bit values, u8 or s8
+  uint8_t quant[256];  // as packed: 4-bit or unsigned 8-bit values
 };
 
 // Any type but kI8.

@@ -36,26 +36,34 @@ inline double MaxNorm(const std::vector<float>& values, int64_t width) {
   return std::sqrt(top);
 }
 
+// Queries and weights come to the products rounded to bf16.
+inline bool RoundsToBf16(const Backend& backend, const AttentionCase& c) {
+  return backend.name() == "cpu-avx512-int8" && c.dtype == DType::kBF16;
+}
+
 // With S = scale |q| |k| a score is off by at most (D + 12) u S: the dot product's D u, rotation
 // and scaling the rest. Weights are relative to e^score, so numerator and denominator each are off
 // by that and by the longest chain of fp32 sums, 512 keys of a split, plus merges and exp2.
+// Queries rounded to bf16 (v = 2^-9) put a score off by v S more, weights by v.
 inline double WeightTolerance(const AttentionCase& c, const std::vector<float>& q,
-                              const std::vector<SegmentKv>& kv, int32_t keys) {
+                              const std::vector<SegmentKv>& kv, int32_t keys, bool bf16 = false) {
   double key = 0;
   for (const SegmentKv& segment : kv) key = std::max(key, MaxNorm(segment.k, c.head_dim));
   const double magnitude = c.rope != nullptr ? std::abs(c.rope->magnitude) : 1.0;
   const double score = c.scale() * MaxNorm(q, c.head_dim) * key * std::max(1.0, magnitude);
   const double chain = std::min(keys, 512) + keys / 512 + 16;
-  return kUnit * (2 * (c.head_dim + 12) * score + 2 * chain);
+  const double rounded = bf16 ? 0x1p-9 * (2 * score + 1) * 1.05 : 0;  // and second order
+  return rounded + kUnit * (2 * (c.head_dim + 12) * score + 2 * chain);
 }
 
 inline double AttentionTolerance(const AttentionCase& c, const std::vector<float>& q,
-                                 const std::vector<SegmentKv>& kv, int32_t keys) {
+                                 const std::vector<SegmentKv>& kv, int32_t keys,
+                                 bool bf16 = false) {
   double value = 0;
   for (const SegmentKv& segment : kv) {
     for (const float v : segment.v) value = std::max(value, std::abs(double{v}));
   }
-  return value * WeightTolerance(c, q, kv, keys);
+  return value * WeightTolerance(c, q, kv, keys, bf16);
 }
 
 struct Scene {
@@ -82,8 +90,9 @@ inline Scene MakeScene(Backend& backend, const AttentionCase& c,
   scene.q = Normal(static_cast<size_t>(scene.batch.rows() * c.q_width()), random);
   scene.pool = std::move(*backend.CreateKvPool({2, c.kv_heads, c.head_dim, c.dtype}, kBlocks));
   scene.kv = FillSegments(backend, *scene.pool, 1, scene.batch, random);
-  scene.tolerance = AttentionTolerance(c, scene.q, scene.kv, keys);
-  scene.weight_tolerance = WeightTolerance(c, scene.q, scene.kv, keys);
+  const bool bf16 = RoundsToBf16(backend, c);
+  scene.tolerance = AttentionTolerance(c, scene.q, scene.kv, keys, bf16);
+  scene.weight_tolerance = WeightTolerance(c, scene.q, scene.kv, keys, bf16);
   return scene;
 }
 

@@ -266,7 +266,7 @@ TEST_P(ConformanceAttention, SlotsBehindTheEndAreNotRead) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ConformanceAttention, testing::ValuesIn(PresentBackends()),
+INSTANTIATE_TEST_SUITE_P(Backends, ConformanceAttention, testing::ValuesIn(AttentionBackends()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -119,7 +119,7 @@ TEST_P(ConformanceContext, RowsAloneAreTheSameBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ConformanceContext, testing::ValuesIn(PresentBackends()),
+INSTANTIATE_TEST_SUITE_P(Backends, ConformanceContext, testing::ValuesIn(AttentionBackends()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -26,18 +26,26 @@ struct BackendMaker {
   std::function<std::unique_ptr<Backend>(int threads)> make;
 };
 
+inline BackendMaker CpuMaker(Isa isa, ComputeType compute) {
+  const std::string suffix = compute == ComputeType::kInt8 ? "_int8" : "";
+  return {"cpu_" + std::string(IsaName(isa)) + suffix, [isa, compute](int threads) {
+            auto backend = CreateCpuBackend({.threads = threads, .isa = isa, .compute = compute});
+            KVASIR_CHECK(backend.ok());
+            return std::move(*backend);
+          }};
+}
+
+// Everything in fp32.
 inline std::vector<BackendMaker> PresentBackends() {
   std::vector<BackendMaker> makers = {{"reference", [](int) { return CreateReferenceBackend(); }}};
-  for (const Isa isa : SupportedIsas()) {
-    makers.push_back({"cpu_" + std::string(IsaName(isa)), [isa](int threads) {
-                        CpuOptions options;
-                        options.isa = isa;
-                        options.threads = threads;
-                        auto backend = CreateCpuBackend(options);
-                        KVASIR_CHECK(backend.ok());
-                        return std::move(*backend);
-                      }});
-  }
+  for (const Isa isa : SupportedIsas()) makers.push_back(CpuMaker(isa, ComputeType::kF32));
+  return makers;
+}
+
+// And those whose attention rounds its inputs.
+inline std::vector<BackendMaker> AttentionBackends() {
+  std::vector<BackendMaker> makers = PresentBackends();
+  for (const Isa isa : SupportedIsas()) makers.push_back(CpuMaker(isa, ComputeType::kInt8));
   return makers;
 }
 

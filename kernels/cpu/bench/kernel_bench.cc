@@ -1,5 +1,6 @@
-// kvasir_kernel_bench [threads [isa]]: rates of the matrix products on the shapes of SmolLM2-135M
-// (Q4_1 layers, Q8_0 output head, random values), beside the roofs measured in the same run.
+// kvasir_kernel_bench [threads [isa [int8|f32]]]: rates of the matrix products on the shapes of
+// SmolLM2-135M (Q4_1 layers, Q8_0 output head, random values), beside the roofs measured in the
+// same run.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -8,12 +9,14 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/int8_matmul.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/roof.h"
@@ -38,6 +41,7 @@ using Weight = std::unique_ptr<CpuPackedWeight>;
 struct Bench {
   ThreadPool& threads;
   MatrixMultiplier multiplier;
+  std::optional<Int8Multiplier> int8;
   Roof roof;
   std::mt19937 random{1};
   std::vector<float> x, out;
@@ -59,9 +63,13 @@ struct Bench {
   }
 
   void Multiply(const CpuPackedWeight& w, int64_t rows) {
-    multiplier.MatMul(F32View(x.data(), rows, w.inputs()), w, nullptr, false,
-                      F32View(out.data(), rows, w.outputs()));
+    const TensorView in = F32View(x.data(), rows, w.inputs());
+    const Projection projection{&w, nullptr, F32View(out.data(), rows, w.outputs())};
+    if (int8.has_value()) return int8->MatMul(in, {&projection, 1}, false);
+    multiplier.MatMul(in, w, nullptr, false, projection.out);
   }
+  // Of the arithmetic at hand, 1e9 operations a second.
+  double compute_roof() const { return int8.has_value() ? roof.gops_int8 : roof.gflops_fp32; }
 
   // FNV-1a over the bits of the first `count` results.
   uint32_t Hash(int64_t count) const {
@@ -101,7 +109,7 @@ void BenchShapes(Bench& bench) {
       const double gflops = 2e-9 * static_cast<double>(rows * shape.n * shape.k) / seconds;
       const std::string name = std::to_string(shape.n) + " <- " + std::to_string(shape.k);
       std::printf("%-18s %6ld %10.1f %6.1f%%  %08x\n", name.c_str(), static_cast<long>(rows),
-                  gflops, 100 * gflops / bench.roof.gflops_fp32, bench.Hash(rows * shape.n));
+                  gflops, 100 * gflops / bench.compute_roof(), bench.Hash(rows * shape.n));
     }
   }
 }
@@ -137,7 +145,7 @@ void BenchModel(Bench& bench) {
         seconds * 1e-9;
     std::printf("%6ld %9.3f %9.0f %8.1f %7.1f%% %10.1f %6.1f%%\n", static_cast<long>(rows),
                 seconds * 1e3, static_cast<double>(rows) / seconds, gbps,
-                100 * gbps / bench.roof.dram_gbps, gflops, 100 * gflops / bench.roof.gflops_fp32);
+                100 * gbps / bench.roof.dram_gbps, gflops, 100 * gflops / bench.compute_roof());
   }
 }
 
@@ -148,7 +156,7 @@ Isa IsaNamed(const char* name) {
   return SupportedIsas().back();
 }
 
-int Run(int thread_count, Isa isa) {
+int Run(int thread_count, Isa isa, bool with_int8) {
   ThreadPool threads(thread_count);
   Result<Roof> roof = MeasureRoof(thread_count);
   auto multiplier = MatrixMultiplier::Create(MatMulOpsFor(isa), threads);
@@ -162,12 +170,17 @@ int Run(int thread_count, Isa isa) {
       "DRAM %.1f GB/s\n",
       std::string(IsaName(isa)).c_str(), thread_count, roof->gflops_fp32, roof->gflops_bf16,
       roof->gops_int8, roof->dram_gbps);
-  Bench bench{threads, std::move(*multiplier), *roof, std::mt19937{1}, {}, {}, {}};
+  std::optional<Int8Multiplier> int8;
+  if (with_int8) {
+    auto created = Int8Multiplier::Create(Int8OpsFor(isa), MatMulOpsFor(isa), threads);
+    if (created.ok()) int8 = std::move(*created);
+  }
+  Bench bench{threads, std::move(*multiplier), std::move(int8), *roof, std::mt19937{1}, {}, {}, {}};
   std::normal_distribution<float> normal;
   bench.x.resize(512 * 1536);
   for (float& value : bench.x) value = normal(bench.random);
   bench.out.resize(512 * 1536 + 16 * 49152);
-  BenchShapes(bench);
+  if (!getenv("NOSHAPES")) BenchShapes(bench);
   BenchModel(bench);
   return 0;
 }
@@ -178,5 +191,6 @@ int Run(int thread_count, Isa isa) {
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2;
   const kvasir::Isa isa = argc > 2 ? kvasir::IsaNamed(argv[2]) : kvasir::SupportedIsas().back();
-  return kvasir::Run(threads, isa);
+  const bool int8 = argc <= 3 || std::strcmp(argv[3], "f32") != 0;
+  return kvasir::Run(threads, isa, int8);
 }

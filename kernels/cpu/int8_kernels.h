@@ -1,0 +1,395 @@
+// The inner loops of Int8Ops, written once over a 16-lane `Vector` (matmul_vector_<isa>.h).
+// Included by the int8_<isa>.cc files alone; internal linkage, because each of them compiles it
+// for other instructions.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/inline.h"
+#include "kernels/cpu/int8_ops.h"
+#include "kernels/cpu/matmul_decoders.h"
+
+namespace kvasir {
+namespace {
+
+// Bytes ahead of the read position to ask for. Measured on Zen 5 with a 96 MB model, one row, share
+// of the DRAM roof: 4 panels side by side 63-75 % at any distance, one panel 77 % at 1 KiB, 83 % at
+// 2, 92 % at 4, 81 % at 8.
+constexpr int64_t kInt8PrefetchBytes = 4096;
+
+// One block of 32 inputs of one panel: eight words of four inputs for each of 16 outputs.
+template <class V, PackedKind kKind>
+struct Int8Block {
+  using F = typename V::F;
+  static constexpr bool kFine = kKind == PackedKind::kQ8SuperFine;
+  static constexpr bool kSuper =
+      kFine || kKind == PackedKind::kQ4Super || kKind == PackedKind::kQ8Super;
+  static constexpr PackedTraits kTraits = TraitsOf(kKind);
+  static constexpr bool kNibbles = kTraits.quant_bits == 4;
+  static constexpr int kScales = kFine ? 2 : 1;  // a block
+  static constexpr int kQuantBytes = kNibbles ? 256 : 512;
+  static constexpr int kBlockBytes = kTraits.unit_bytes / (kTraits.unit_inputs / 32);
+
+  const uint8_t* quants;
+  F scale[kScales], minimum[kScales];
+
+  KVASIR_INLINE void Begin(const uint8_t* panel, int64_t block) {
+    const int64_t sub = kSuper ? block % 8 : 0;
+    const uint8_t* const unit = panel + (kSuper ? block / 8 : block) * kTraits.unit_bytes;
+    quants = unit + kTraits.quant_offset + kQuantBytes * sub;
+    if constexpr (kFine) {
+      const F super = V::LoadF16(unit);
+      for (int half = 0; half < 2; ++half) {
+        scale[half] = V::Mul(super, V::LoadS8(unit + 64 + 16 * (2 * sub + half)));
+        minimum[half] = Times(scale[half], -32.0f);
+      }
+    } else if constexpr (kSuper) {
+      LoadSuperScales<V>(unit, sub, &scale[0], &minimum[0]);
+    } else {
+      scale[0] = V::LoadF16(unit);
+      if constexpr (kKind == PackedKind::kQ4) minimum[0] = Times(scale[0], -8.0f);
+      if constexpr (kKind == PackedKind::kQ8) minimum[0] = Times(scale[0], -128.0f);
+      if constexpr (kTraits.quant_offset == 64) minimum[0] = V::LoadF16(unit + 32);
+    }
+  }
+  KVASIR_INLINE typename V::I Word(int word) const {
+    if constexpr (!kNibbles) return V::LoadI(quants + 64 * word);
+    const typename V::I words = V::LoadI(quants + 64 * (word / 2));
+    return word % 2 == 0 ? V::LowNibbles(words) : V::HighNibbles(words);
+  }
+
+ private:
+  static KVASIR_INLINE F Times(F value, float factor) {
+    return V::Mul(value, V::Broadcast(&factor));
+  }
+};
+
+// The three products of one block (or half of one) added to a row's sums of 16 outputs.
+template <class V>
+KVASIR_INLINE typename V::F AddBlock(typename V::F sums, typename V::I dot, typename V::F scale,
+                                     typename V::F scaled_sum, typename V::F minimum,
+                                     const QuantizedBlock& x, const float* x_sum) {
+  sums = V::Fma(V::Mul(V::ToFloat(dot), V::Broadcast(&x.scale)), scale, sums);
+  sums = V::Fma(V::Broadcast(&x.offset), scaled_sum, sums);
+  return V::Fma(V::Broadcast(x_sum), minimum, sums);
+}
+
+template <class V, class Block, int P, int R>
+struct Int8Direct {
+  using F = typename V::F;
+  using I = typename V::I;
+
+  // Asks for what this call, or the call for the next P panels, reads soon.
+  static KVASIR_INLINE void Prefetch(const uint8_t* panel, int64_t panel_bytes, int64_t offset) {
+    int64_t ahead = offset + kInt8PrefetchBytes;
+    if (ahead >= panel_bytes) ahead += (P - 1) * panel_bytes;
+    KVASIR_UNROLL
+    for (int line = 0; line < (Block::kBlockBytes + 63) / 64; ++line) {
+      V::Prefetch(panel + ahead + 64 * line);
+    }
+  }
+
+  // The words of one scale: all eight, or four of a half.
+  static KVASIR_INLINE void AddPart(const Block* blocks, int part, const QuantizedBlock* const* x,
+                                    int64_t at, F (&sums)[R][P]) {
+    constexpr int kWords = 8 / Block::kScales;
+    I dots[R][P], quant_sums[P];
+    KVASIR_UNROLL
+    for (int p = 0; p < P; ++p) {
+      quant_sums[p] = V::ZeroI();
+      KVASIR_UNROLL
+      for (int r = 0; r < R; ++r) dots[r][p] = V::ZeroI();
+    }
+    KVASIR_UNROLL
+    for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
+      I weights[P];
+      KVASIR_UNROLL
+      for (int p = 0; p < P; ++p) {
+        weights[p] = blocks[p].Word(word);
+        quant_sums[p] = V::Dot(quant_sums[p], weights[p], V::Ones());
+      }
+      KVASIR_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const I values = V::BroadcastI(x[r][at].quants + 4 * word);
+        KVASIR_UNROLL
+        for (int p = 0; p < P; ++p) dots[r][p] = V::Dot(dots[r][p], weights[p], values);
+      }
+    }
+    KVASIR_UNROLL
+    for (int p = 0; p < P; ++p) {
+      const F scaled = V::Mul(blocks[p].scale[part], V::ToFloat(quant_sums[p]));
+      KVASIR_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const QuantizedBlock& block = x[r][at];
+        const float* const x_sum = Block::kScales == 2 ? block.halves + part : &block.sum;
+        sums[r][p] = AddBlock<V>(sums[r][p], dots[r][p], blocks[p].scale[part], scaled,
+                                 blocks[p].minimum[part], block, x_sum);
+      }
+    }
+  }
+
+  // c [R][P * 16].
+  static void Run(const uint8_t* panels, int64_t panel_bytes, int64_t count,
+                  const QuantizedBlock* const* x, float* c) {
+    F sums[R][P];
+    KVASIR_UNROLL
+    for (int r = 0; r < R; ++r) {
+      KVASIR_UNROLL
+      for (int p = 0; p < P; ++p) sums[r][p] = V::Zero();
+    }
+    for (int64_t at = 0; at < count; ++at) {
+      Block blocks[P];
+      KVASIR_UNROLL
+      for (int p = 0; p < P; ++p) {
+        blocks[p].Begin(panels + p * panel_bytes, at);
+        Prefetch(panels + p * panel_bytes, panel_bytes, at * Block::kBlockBytes);
+      }
+      KVASIR_UNROLL
+      for (int part = 0; part < Block::kScales; ++part) AddPart(blocks, part, x, at, sums);
+    }
+    KVASIR_UNROLL
+    for (int r = 0; r < R; ++r) {
+      KVASIR_UNROLL
+      for (int p = 0; p < P; ++p) V::Store(c + 16 * (r * P + p), sums[r][p]);
+    }
+  }
+};
+
+// Calls use.template operator()<Int8Block<V, kind>>().
+template <class V, class Use>
+void WithInt8Block(PackedKind kind, const Use& use) {
+  switch (kind) {
+    case PackedKind::kQ4:
+      return use.template operator()<Int8Block<V, PackedKind::kQ4>>();
+    case PackedKind::kQ4Min:
+      return use.template operator()<Int8Block<V, PackedKind::kQ4Min>>();
+    case PackedKind::kQ4Super:
+      return use.template operator()<Int8Block<V, PackedKind::kQ4Super>>();
+    case PackedKind::kQ8:
+      return use.template operator()<Int8Block<V, PackedKind::kQ8>>();
+    case PackedKind::kQ8Min:
+      return use.template operator()<Int8Block<V, PackedKind::kQ8Min>>();
+    case PackedKind::kQ8Super:
+      return use.template operator()<Int8Block<V, PackedKind::kQ8Super>>();
+    case PackedKind::kQ8SuperFine:
+      return use.template operator()<Int8Block<V, PackedKind::kQ8SuperFine>>();
+    case PackedKind::kF32:
+    case PackedKind::kF16:
+    case PackedKind::kBF16:
+      break;
+  }
+}
+
+// c [rows][panels * 16] by a kernel of P panels and R rows. Missing rows repeat the last one, and
+// the panels that do not fill a kernel run one by one, each in the place of all P: spilt work at
+// the edges costs less than more kernels would.
+template <class V, class Block, int P, int R>
+void RunInt8Direct(const PackedView& w, int64_t first_panel, int panels, const QuantizedBlock* x,
+                   int64_t stride, int rows, float* c) {
+  const QuantizedBlock* pointers[R];
+  for (int r = 0; r < R; ++r) pointers[r] = x + (r < rows ? r : rows - 1) * stride;
+  alignas(64) float sums[R * P * 16];
+  for (int done = 0; done < panels;) {
+    const int count = panels - done >= P ? P : 1;
+    Int8Direct<V, Block, P, R>::Run(w.panel(first_panel + done), count == P ? w.panel_bytes : 0,
+                                    w.inputs / kQuantizedInputs, pointers, sums);
+    for (int r = 0; r < rows; ++r) {
+      for (int p = 0; p < count; ++p) {
+        V::Store(c + 16 * (r * panels + done + p), V::Load(sums + 16 * (r * P + p)));
+      }
+    }
+    done += count;
+  }
+}
+
+// ---- unpacked panels
+// -----------------------------------------------------------------------------
+
+template <class V, class Block>
+void UnpackBlock(const Block& block, uint8_t* b) {
+  float* const scales = reinterpret_cast<float*>(b + 512);
+  constexpr int kWords = 8 / Block::kScales;
+  for (int part = 0; part < Block::kScales; ++part) {
+    typename V::I quant_sum = V::ZeroI();
+    KVASIR_UNROLL
+    for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
+      const typename V::I weights = block.Word(word);
+      quant_sum = V::Dot(quant_sum, weights, V::Ones());
+      V::StoreI(b + 64 * word, weights);
+    }
+    V::Store(scales + 48 * part, block.scale[part]);
+    V::Store(scales + 48 * part + 16, V::Mul(block.scale[part], V::ToFloat(quant_sum)));
+    V::Store(scales + 48 * part + 32, block.minimum[part]);
+  }
+}
+
+template <class V, int kTilePanels>
+void UnpackPanels(const PackedView& w, int64_t first_panel, int panels, int64_t block_begin,
+                  int64_t block_end, uint8_t* b) {
+  const int64_t bytes = UnpackedBlockBytes(w.kind);
+  WithInt8Block<V>(w.kind, [&]<class Block>() {
+    for (int64_t at = block_begin; at < block_end; ++at) {
+      for (int p = 0; p < kTilePanels; ++p, b += bytes) {
+        if (p < panels) {
+          const uint8_t* const next =
+              w.panel(first_panel + p + kTilePanels) + at * Block::kBlockBytes;
+          KVASIR_UNROLL
+          for (int line = 0; line < (Block::kBlockBytes + 63) / 64; ++line) {
+            V::PrefetchFar(next + 64 * line);
+          }
+          Block block;
+          block.Begin(w.panel(first_panel + p), at);
+          UnpackBlock<V>(block, b);
+        } else {
+          __builtin_memset(b, 0, static_cast<size_t>(bytes));
+        }
+      }
+    }
+  });
+}
+
+// c [R][P * 16] = (resume ? c : 0) + x * b over `blocks` blocks.
+template <class V, bool kFine, int R, int P>
+void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t blocks,
+              bool resume, float* c) {
+  using F = typename V::F;
+  using I = typename V::I;
+  constexpr int kScales = kFine ? 2 : 1;
+  constexpr int kWords = 8 / kScales;
+  constexpr int64_t kBytes = 512 + kScales * 192;
+  F sums[R][P];
+  KVASIR_UNROLL
+  for (int r = 0; r < R; ++r) {
+    KVASIR_UNROLL
+    for (int p = 0; p < P; ++p) sums[r][p] = resume ? V::Load(c + 16 * (r * P + p)) : V::Zero();
+  }
+  // A base pointer for three rows, as in the fp32 tile.
+  constexpr int kBases = (R + 2) / 3;
+  const QuantizedBlock* bases[kBases];
+  KVASIR_UNROLL
+  for (int i = 0; i < kBases; ++i) bases[i] = x + 3 * i * stride;
+  const auto row = [&](int r) __attribute__((always_inline))->const QuantizedBlock& {
+    return bases[r / 3][(r % 3) * stride];
+  };
+  for (const uint8_t* const end = b + blocks * P * kBytes; b != end; b += P * kBytes) {
+    KVASIR_UNROLL
+    for (int part = 0; part < kScales; ++part) {
+      I dots[R][P];
+      KVASIR_UNROLL
+      for (int r = 0; r < R; ++r) {
+        KVASIR_UNROLL
+        for (int p = 0; p < P; ++p) dots[r][p] = V::ZeroI();
+      }
+      KVASIR_UNROLL
+      for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
+        I weights[P];
+        KVASIR_UNROLL
+        for (int p = 0; p < P; ++p) weights[p] = V::LoadI(b + p * kBytes + 64 * word);
+        KVASIR_UNROLL
+        for (int r = 0; r < R; ++r) {
+          const I values = V::BroadcastI(row(r).quants + 4 * word);
+          KVASIR_UNROLL
+          for (int p = 0; p < P; ++p) dots[r][p] = V::Dot(dots[r][p], weights[p], values);
+        }
+      }
+      KVASIR_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const QuantizedBlock& block = row(r);
+        const float* const x_sum = kFine ? block.halves + part : &block.sum;
+        KVASIR_UNROLL
+        for (int p = 0; p < P; ++p) {
+          const float* const scales =
+              reinterpret_cast<const float*>(b + p * kBytes + 512) + 48 * part;
+          sums[r][p] = AddBlock<V>(sums[r][p], dots[r][p], V::Load(scales), V::Load(scales + 16),
+                                   V::Load(scales + 32), block, x_sum);
+        }
+      }
+    }
+    KVASIR_UNROLL
+    for (int i = 0; i < kBases; ++i) bases[i] += 1;
+  }
+  KVASIR_UNROLL
+  for (int r = 0; r < R; ++r) {
+    KVASIR_UNROLL
+    for (int p = 0; p < P; ++p) V::Store(c + 16 * (r * P + p), sums[r][p]);
+  }
+}
+
+template <class V, bool kFine, int R, int P>
+void Int8MultiplyRows(const QuantizedBlock* x, int64_t stride, int rows, const uint8_t* b,
+                      int64_t blocks, bool resume, float* c) {
+  if (rows == R) return Int8Tile<V, kFine, R, P>(x, stride, b, blocks, resume, c);
+  if constexpr (R > 1) {
+    Int8MultiplyRows<V, kFine, R - 1, P>(x, stride, rows, b, blocks, resume, c);
+  }
+}
+
+template <class V, int R, int P>
+void Int8Multiply(PackedKind kind, const QuantizedBlock* x, int64_t stride, int rows,
+                  const uint8_t* b, int64_t blocks, bool resume, float* c) {
+  const auto run = kind == PackedKind::kQ8SuperFine ? Int8MultiplyRows<V, true, R, P>
+                                                    : Int8MultiplyRows<V, false, R, P>;
+  run(x, stride, rows, b, blocks, resume, c);
+}
+
+// ---- activations
+// ---------------------------------------------------------------------------------
+
+// The steps of one block, the same for every instruction set: x [32] in 255 steps from low on.
+struct QuantizeSteps {
+  float low, scale, inverse;
+
+  static QuantizeSteps Of(float low, float high) {
+    const float range = high - low;
+    return {low, range / 255.0f, range > 0.0f ? 255.0f / range : 0.0f};
+  }
+  // What -128 stands for is `low`.
+  float offset() const { return low + 128.0f * scale; }
+};
+
+// Sums of the quants become sums of values.
+inline void StoreSums(const QuantizeSteps& steps, int first, int last, QuantizedBlock* out) {
+  out->scale = steps.scale;
+  out->offset = steps.offset();
+  out->halves[0] = steps.scale * static_cast<float>(first) + 16.0f * out->offset;
+  out->halves[1] = steps.scale * static_cast<float>(last) + 16.0f * out->offset;
+  out->sum = steps.scale * static_cast<float>(first + last) + 32.0f * out->offset;
+}
+
+inline constexpr float kMostRange = 3.4e38f;
+inline constexpr float kNoValues[kQuantizedInputs] = {};
+
+inline bool AnyNan(const float* x) {
+  bool any = false;
+  for (int i = 0; i < kQuantizedInputs; ++i) any |= x[i] != x[i];
+  return any;
+}
+
+// In portable code.
+inline void QuantizeBlocks(const float* rows, int64_t blocks, QuantizedBlock* out) {
+  for (; blocks > 0; --blocks, rows += kQuantizedInputs, ++out) {
+    const float* x = rows;
+    float low = x[0], high = x[0];
+    for (int i = 1; i < kQuantizedInputs; ++i) {
+      low = x[i] < low ? x[i] : low;
+      high = x[i] > high ? x[i] : high;
+    }
+    QuantizeSteps steps = QuantizeSteps::Of(low, high);
+    if (!(high - low <= kMostRange) || AnyNan(x)) {  // must not come out as a number
+      steps = {0, __builtin_nanf(""), 0};
+      x = kNoValues;
+    }
+    int sums[2] = {0, 0};
+    for (int i = 0; i < kQuantizedInputs; ++i) {
+      // Never negative, so that cutting off rounds; above 255 by a rounding of `inverse` at most.
+      const int step = static_cast<int>((x[i] - steps.low) * steps.inverse + 0.5f);
+      const int quant = (step > 255 ? 255 : step) - 128;
+      sums[i / 16] += quant;
+      out->quants[8 * (i / 8) + 4 * (i % 2) + i % 8 / 2] = static_cast<int8_t>(quant);
+    }
+    StoreSums(steps, sums[0], sums[1], out);
+  }
+}
+
+}  // namespace
+}  // namespace kvasir

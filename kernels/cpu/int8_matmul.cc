@@ -1,0 +1,208 @@
+#include "kernels/cpu/int8_matmul.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/core/thread_pool.h"
+#include "kernels/cpu/int8_ops.h"
+#include "kernels/cpu/matmul_ops.h"
+#include "kernels/cpu/pack.h"
+
+namespace kvasir {
+namespace {
+
+constexpr int64_t kRowBytes = 4 << 20;  // of quantised rows: more come in several rounds
+constexpr int64_t kMaxPanels = 4;       // of a column
+// Unpacked panels of a column should lie in the L1 cache: 24 blocks are 768 inputs. Sums of longer
+// rows wait in the scratch between blocks, so that the order of additions stays the same.
+constexpr int64_t kInputBlocks = 24;
+// Rows that are used again for every column should stay in the L2 cache.
+constexpr int64_t kRowBlockBytes = 384 << 10;
+constexpr int64_t kMaxRowBlock = 512;
+// Below this a task costs less than waking a thread for it.
+constexpr int64_t kMinTaskBytes = 24 << 10;
+constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kMinQuantizeTask = 16 << 10;  // inputs
+
+constexpr int64_t kUnpackedBytes = kInputBlocks * kMaxPanels * kMaxUnpackedBlockBytes;
+constexpr int64_t kScratchBytes =
+    kUnpackedBytes + kMaxRowBlock * kMaxPanels * kPanelOutputs * int64_t{sizeof(float)};
+
+int64_t DivideUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
+
+const PackedView& ViewOf(const PackedWeight& weight) {
+  return static_cast<const CpuPackedWeight&>(weight).view();
+}
+
+}  // namespace
+
+const Int8Ops& Int8OpsFor(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx512:
+      return kInt8Avx512;
+    case Isa::kAvx2:
+      return kInt8Avx2;
+    case Isa::kAuto:
+    case Isa::kScalar:
+      break;
+  }
+  return kInt8Scalar;
+}
+
+// The rows at hand, quantised, and what they are multiplied with.
+struct Int8Multiplier::Product {
+  std::span<const Projection> projections;
+  bool accumulate;
+  const QuantizedBlock* x;
+  int64_t blocks;       // of a row
+  int64_t first, rows;  // of the outputs
+
+  float* OutAt(const Projection& projection, int64_t row, int64_t output) const {
+    return projection.out.f32_row(first + row) + output;
+  }
+};
+
+Result<Int8Multiplier> Int8Multiplier::Create(const Int8Ops& ops, const MatMulOps& finish,
+                                              ThreadPool& threads) {
+  Int8Multiplier multiplier(ops, finish, threads);
+  KVASIR_ASSIGN_OR_RETURN(multiplier.rows_, AlignedMemory::Allocate(kRowBytes));
+  for (int thread = 0; thread < threads.threads(); ++thread) {
+    KVASIR_ASSIGN_OR_RETURN(AlignedMemory memory, AlignedMemory::Allocate(kScratchBytes));
+    multiplier.scratch_.push_back(std::move(memory));
+  }
+  return multiplier;
+}
+
+bool Int8Multiplier::Takes(const PackedWeight& weight) {
+  const PackedView& view = ViewOf(weight);
+  return HasInt8Product(view.kind) &&
+         view.inputs / kQuantizedInputs * int64_t{sizeof(QuantizedBlock)} <= kRowBytes;
+}
+
+void Int8Multiplier::MatMul(const TensorView& x, std::span<const Projection> projections,
+                            bool accumulate) {
+  KVASIR_CHECK(x.dtype == DType::kF32 && x.cols % kQuantizedInputs == 0);
+  for (const Projection& projection : projections) {
+    const PackedView& view = ViewOf(*projection.weight);
+    KVASIR_CHECK(projection.out.dtype == DType::kF32 && x.rows == projection.out.rows &&
+                 x.cols == view.inputs && projection.out.cols == view.outputs);
+  }
+  const int64_t blocks = x.cols / kQuantizedInputs;
+  const int64_t most = kRowBytes / (blocks * int64_t{sizeof(QuantizedBlock)});
+  const int64_t rounds = DivideUp(x.rows, most);
+  for (int64_t round = 0; round < rounds; ++round) {
+    const int64_t first = round * x.rows / rounds, last = (round + 1) * x.rows / rounds;
+    Quantize(RowsOf(x, first, last - first));
+    MultiplyRows(
+        {projections, accumulate, rows_.As<QuantizedBlock>(), blocks, first, last - first});
+  }
+}
+
+void Int8Multiplier::Quantize(const TensorView& x) {
+  const int64_t blocks = x.cols / kQuantizedInputs;
+  QuantizedBlock* const to = rows_.As<QuantizedBlock>();
+  const int64_t tasks = std::clamp<int64_t>(x.rows * x.cols / kMinQuantizeTask, 1,
+                                            threads_->threads() * kTasksPerThread);
+  threads_->ParallelFor(std::min(tasks, x.rows), [&](int64_t task, int) {
+    const int64_t count = std::min(tasks, x.rows);
+    for (int64_t row = task * x.rows / count; row < (task + 1) * x.rows / count; ++row) {
+      ops_->quantize(x.f32_row(row), blocks, to + row * blocks);
+    }
+  });
+}
+
+void Int8Multiplier::MultiplyRows(const Product& product) {
+  if (product.rows <= ops_->direct_rows) {
+    MultiplyDirect(product);
+  } else {
+    MultiplyTiled(product);
+  }
+}
+
+void Int8Multiplier::ListColumns(const Product& product, int64_t panels) {
+  columns_.clear();
+  for (const Projection& projection : product.projections) {
+    const int64_t all = ViewOf(*projection.weight).panels();
+    for (int64_t panel = 0; panel < all; panel += panels) {
+      columns_.push_back({&projection, panel, static_cast<int>(std::min(panels, all - panel))});
+    }
+  }
+}
+
+void Int8Multiplier::MultiplyDirect(const Product& product) {
+  ListColumns(product, ops_->direct_panels);
+  int64_t bytes = 0;
+  for (const Projection& projection : product.projections) {
+    const PackedView& view = ViewOf(*projection.weight);
+    bytes += view.panels() * view.panel_bytes;
+  }
+  const int64_t threads = threads_->threads();
+  const auto columns = static_cast<int64_t>(columns_.size());
+  const int64_t tasks = std::min(columns, std::clamp(bytes / kMinTaskBytes / threads * threads,
+                                                     threads, threads * kTasksPerThread));
+  threads_->ParallelFor(tasks, [&](int64_t task, int thread) {
+    for (int64_t i = task * columns / tasks; i < (task + 1) * columns / tasks; ++i) {
+      DirectColumn(product, columns_[static_cast<size_t>(i)], Scratch(thread));
+    }
+  });
+}
+
+void Int8Multiplier::DirectColumn(const Product& product, const Column& column,
+                                  float* scratch) const {
+  const Projection& projection = *column.projection;
+  const PackedView& view = ViewOf(*projection.weight);
+  const int rows = static_cast<int>(product.rows);
+  ops_->direct(view, column.panel, column.panels, product.x, product.blocks, rows, scratch);
+  const int64_t output = column.panel * kPanelOutputs, width = column.panels * kPanelOutputs;
+  finish_->finish(scratch, width, rows, std::min(width, view.outputs - output),
+                  projection.bias == nullptr ? nullptr : projection.bias + output,
+                  product.accumulate, product.OutAt(projection, 0, output),
+                  projection.out.row_stride);
+}
+
+void Int8Multiplier::MultiplyTiled(const Product& product) {
+  ListColumns(product, ops_->tile_panels);
+  const int64_t row_bytes = product.blocks * int64_t{sizeof(QuantizedBlock)};
+  const int64_t most =
+      std::clamp<int64_t>(kRowBlockBytes / row_bytes, 4 * ops_->tile_rows, kMaxRowBlock);
+  const int64_t row_block =
+      std::min(kMaxRowBlock,
+               DivideUp(DivideUp(product.rows, DivideUp(product.rows, most)), ops_->tile_rows) *
+                   ops_->tile_rows);
+  const int64_t row_blocks = DivideUp(product.rows, row_block);
+  const auto columns = static_cast<int64_t>(columns_.size());
+  const int64_t splits =
+      std::min(columns, DivideUp(threads_->threads() * kTasksPerThread, row_blocks));
+  threads_->ParallelFor(row_blocks * splits, [&](int64_t task, int thread) {
+    const int64_t row = task / splits * row_block, split = task % splits;
+    for (int64_t i = split * columns / splits; i < (split + 1) * columns / splits; ++i) {
+      TiledColumn(product, columns_[static_cast<size_t>(i)], row,
+                  std::min(product.rows, row + row_block), Scratch(thread));
+    }
+  });
+}
+
+void Int8Multiplier::TiledColumn(const Product& product, const Column& column, int64_t row_begin,
+                                 int64_t row_end, float* scratch) const {
+  const Projection& projection = *column.projection;
+  const PackedView& view = ViewOf(*projection.weight);
+  const int64_t width = ops_->tile_panels * kPanelOutputs;
+  auto* const b = reinterpret_cast<uint8_t*>(scratch);
+  float* const c = scratch + kUnpackedBytes / int64_t{sizeof(float)};
+  for (int64_t block = 0; block < product.blocks; block += kInputBlocks) {
+    const int64_t count = std::min(kInputBlocks, product.blocks - block);
+    ops_->unpack(view, column.panel, column.panels, block, block + count, b);
+    for (int64_t row = row_begin; row < row_end; row += ops_->tile_rows) {
+      const int rows = static_cast<int>(std::min<int64_t>(ops_->tile_rows, row_end - row));
+      ops_->multiply(view.kind, product.x + row * product.blocks + block, product.blocks, rows, b,
+                     count, block > 0, c + (row - row_begin) * width);
+    }
+  }
+  const int64_t output = column.panel * kPanelOutputs;
+  finish_->finish(
+      c, width, static_cast<int>(row_end - row_begin), std::min(width, view.outputs - output),
+      projection.bias == nullptr ? nullptr : projection.bias + output, product.accumulate,
+      product.OutAt(projection, row_begin, output), projection.out.row_stride);
+}
+
+}  // namespace kvasir

@@ -1,0 +1,56 @@
+// Int8Ops: the inner loops of products of quantised weights with quantised activations, for one
+// instruction set.
+//
+// Over one block of 32 inputs, with activations x = s q + o and weights w = d u + m:
+//   sum w x = (d s) sum u q + (d sum u) o + m sum x
+// The sum of u q is exact in 32 bits; the three products are added to a row's fp32 sum in this
+// order, blocks ascending, on every path: a row's sums are the same bits on every path of one
+// table. Plain data and pointers only, so that files of any instruction set may include this.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/quantized_rows.h"
+
+namespace kvasir {
+
+// Whether weights of this kind have a product in 8 bits.
+constexpr bool HasInt8Product(PackedKind kind) {
+  return kind != PackedKind::kF32 && kind != PackedKind::kF16 && kind != PackedKind::kBF16;
+}
+
+// Bytes of one unpacked block of a panel: u8 [8][16 lanes][4], then fp32 scale [16],
+// scale * sum of quants [16], minimum [16]; Q6_K has these twice, for 16 inputs each.
+constexpr int64_t UnpackedBlockBytes(PackedKind kind) {
+  return 512 + (kind == PackedKind::kQ8SuperFine ? 2 : 1) * 3 * 64;
+}
+inline constexpr int64_t kMaxUnpackedBlockBytes = UnpackedBlockBytes(PackedKind::kQ8SuperFine);
+
+struct Int8Ops {
+  // `direct` takes up to direct_rows rows and direct_panels panels straight from packed memory.
+  int direct_rows;
+  int direct_panels;
+  // `multiply` takes up to tile_rows rows and exactly tile_panels unpacked panels.
+  int tile_rows;
+  int tile_panels;
+
+  // x [32 * blocks] -> out [blocks].
+  void (*quantize)(const float* x, int64_t blocks, QuantizedBlock* out);
+  // c [rows][panels * 16] = x [rows][w.inputs / 32] (x_stride blocks apart) * panels^T.
+  void (*direct)(const PackedView& w, int64_t first_panel, int panels, const QuantizedBlock* x,
+                 int64_t x_stride, int rows, float* c);
+  // b [block_end - block_begin][tile_panels] unpacked blocks, zeros for the missing panels. Asks
+  // for the same blocks of the panels behind, which come next.
+  void (*unpack)(const PackedView& w, int64_t first_panel, int panels, int64_t block_begin,
+                 int64_t block_end, uint8_t* b);
+  // c [rows][tile_panels * 16] = (resume ? c : 0) + x [rows][blocks] * b.
+  void (*multiply)(PackedKind kind, const QuantizedBlock* x, int64_t x_stride, int rows,
+                   const uint8_t* b, int64_t blocks, bool resume, float* c);
+};
+
+extern const Int8Ops kInt8Scalar;
+extern const Int8Ops kInt8Avx2;
+extern const Int8Ops kInt8Avx512;
+
+}  // namespace kvasir
