@@ -104,6 +104,7 @@ const std::vector<Key>& Keys() {
       Integer("engine.threads", &Config::engine_threads, 0, 1024),
       Integer("engine.pool_mib", &Config::engine_pool_mib, 1, 1 << 24),
       Choice("engine.kv_dtype", &Config::engine_kv_dtype, {"bf16", "f32"}),
+      Choice("engine.compute", &Config::engine_compute, {"int8", "f32"}),
       Choice("engine.isa", &Config::engine_isa, {"auto", "scalar", "avx2", "avx512"}),
       Integer("engine.max_context", &Config::engine_max_context, 0, 1 << 24),
       Integer("engine.max_sequences", &Config::engine_max_sequences, 1, 4096),

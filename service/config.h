@@ -29,6 +29,7 @@ struct Config {
   int64_t engine_threads = 0;  // 0 = all cores this process may use
   int64_t engine_pool_mib = 256;
   std::string engine_kv_dtype = "bf16";  // bf16 | f32
+  std::string engine_compute = "int8";   // int8 | f32: products of quantised weights
   std::string engine_isa = "auto";       // auto | scalar | avx2 | avx512
   int64_t engine_max_context = 0;        // tokens, 0 = the model's own
   int64_t engine_max_sequences = 64;

@@ -24,6 +24,7 @@ CpuOptions CpuOptionsOf(const Config& config) {
   CpuOptions options;
   options.threads = static_cast<int>(config.engine_threads);
   options.isa = IsaOf(config.engine_isa);
+  options.compute = config.engine_compute == "f32" ? ComputeType::kF32 : ComputeType::kInt8;
   return options;
 }
 
@@ -142,6 +143,7 @@ Status Runtime::OpenEmbedderLocked() {
   if (embedder_ != nullptr) return Status::Ok();
   KVASIR_ASSIGN_OR_RETURN(const std::string folder, FindEmbedder(config_));
   CpuOptions options = CpuOptionsOf(config_);
+  options.compute = ComputeType::kF32;  // its weights are plain; distances are compared closely
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
   KVASIR_ASSIGN_OR_RETURN(embedder_,
                           Embedder::Create(folder, std::shared_ptr<Backend>(std::move(backend))));

@@ -288,7 +288,7 @@ Result<json::object> RunAll(const CliContext& context, BenchArguments arguments)
   body["machine"] = ProcessorName();
   body["isa"] = std::string(parts.backend->name());
   body["threads"] = threads;
-  body["matmul"] = "f32";
+  body["compute"] = config.engine_compute;
   body["kv_dtype"] = config.engine_kv_dtype;
   body["start_to_ready_ms"] = start_ms;
   KVASIR_ASSIGN_OR_RETURN(const Roof roof, MeasureRoof(threads));
