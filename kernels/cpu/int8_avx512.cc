@@ -135,8 +135,10 @@ void QuantizeFour(const float* x, QuantizedBlock* out) {
 }
 
 void Quantize(const float* x, int64_t blocks, QuantizedBlock* out) {
-  for (; blocks >= 4; blocks -= 4, x += 4 * kQuantizedInputs, out += 4) QuantizeFour(x, out);
-  QuantizeBlocks(x, blocks, out);
+  if (blocks < 4) return QuantizeBlocks(x, blocks, out);
+  for (int64_t at = 0; at + 4 <= blocks; at += 4) QuantizeFour(x + at * kQuantizedInputs, out + at);
+  const int64_t last = blocks - 4;  // once more for some, to the same bits
+  if (blocks % 4 != 0) QuantizeFour(x + last * kQuantizedInputs, out + last);
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ template <class V>
 KVASIR_INLINE typename V::F AddBlock(typename V::F sums, typename V::I dot, typename V::F scale,
                                      typename V::F scaled_sum, typename V::F minimum,
                                      const QuantizedBlock& x, const float* x_sum) {
-  sums = V::Fma(V::Mul(V::ToFloat(dot), V::Broadcast(&x.scale)), scale, sums);
+  sums = V::Fma(V::Mul(V::EndSum(dot), V::Broadcast(&x.scale)), scale, sums);
   sums = V::Fma(V::Broadcast(&x.offset), scaled_sum, sums);
   return V::Fma(V::Broadcast(x_sum), minimum, sums);
 }
@@ -98,7 +98,7 @@ struct Int8Direct {
     for (int p = 0; p < P; ++p) {
       quant_sums[p] = V::ZeroI();
       KVASIR_UNROLL
-      for (int r = 0; r < R; ++r) dots[r][p] = V::ZeroI();
+      for (int r = 0; r < R; ++r) dots[r][p] = V::BeginSum();
     }
     KVASIR_UNROLL
     for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
@@ -278,7 +278,7 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
         KVASIR_UNROLL
-        for (int p = 0; p < P; ++p) dots[r][p] = V::ZeroI();
+        for (int p = 0; p < P; ++p) dots[r][p] = V::BeginSum();
       }
       KVASIR_UNROLL
       for (int word = part * kWords; word < (part + 1) * kWords; ++word) {

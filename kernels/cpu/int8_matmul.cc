@@ -17,11 +17,12 @@ constexpr int64_t kMaxPanels = 4;       // of a column
 // rows wait in the scratch between blocks, so that the order of additions stays the same.
 constexpr int64_t kInputBlocks = 24;
 // Rows that are used again for every column should stay in the L2 cache.
-constexpr int64_t kRowBlockBytes = 384 << 10;
+constexpr int64_t kRowBlockBytes = 640 << 10;
 constexpr int64_t kMaxRowBlock = 512;
 // Below this a task costs less than waking a thread for it.
 constexpr int64_t kMinTaskBytes = 24 << 10;
 constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kTiledTasksPerThread = 8;
 constexpr int64_t kMinQuantizeTask = 16 << 10;  // inputs
 
 constexpr int64_t kUnpackedBytes = kInputBlocks * kMaxPanels * kMaxUnpackedBlockBytes;
@@ -149,15 +150,10 @@ void Int8Multiplier::MultiplyDirect(const Product& product) {
 
 void Int8Multiplier::DirectColumn(const Product& product, const Column& column,
                                   float* scratch) const {
-  const Projection& projection = *column.projection;
-  const PackedView& view = ViewOf(*projection.weight);
+  const PackedView& view = ViewOf(*column.projection->weight);
   const int rows = static_cast<int>(product.rows);
   ops_->direct(view, column.panel, column.panels, product.x, product.blocks, rows, scratch);
-  const int64_t output = column.panel * kPanelOutputs, width = column.panels * kPanelOutputs;
-  finish_->finish(scratch, width, rows, std::min(width, view.outputs - output),
-                  projection.bias == nullptr ? nullptr : projection.bias + output,
-                  product.accumulate, product.OutAt(projection, 0, output),
-                  projection.out.row_stride);
+  Finish(product, column, 0, rows, scratch, column.panels * kPanelOutputs);
 }
 
 void Int8Multiplier::MultiplyTiled(const Product& product) {
@@ -172,7 +168,7 @@ void Int8Multiplier::MultiplyTiled(const Product& product) {
   const int64_t row_blocks = DivideUp(product.rows, row_block);
   const auto columns = static_cast<int64_t>(columns_.size());
   const int64_t splits =
-      std::min(columns, DivideUp(threads_->threads() * kTasksPerThread, row_blocks));
+      std::min(columns, DivideUp(threads_->threads() * kTiledTasksPerThread, row_blocks));
   threads_->ParallelFor(row_blocks * splits, [&](int64_t task, int thread) {
     const int64_t row = task / splits * row_block, split = task % splits;
     for (int64_t i = split * columns / splits; i < (split + 1) * columns / splits; ++i) {
@@ -184,25 +180,45 @@ void Int8Multiplier::MultiplyTiled(const Product& product) {
 
 void Int8Multiplier::TiledColumn(const Product& product, const Column& column, int64_t row_begin,
                                  int64_t row_end, float* scratch) const {
-  const Projection& projection = *column.projection;
-  const PackedView& view = ViewOf(*projection.weight);
+  const PackedView& view = ViewOf(*column.projection->weight);
   const int64_t width = ops_->tile_panels * kPanelOutputs;
   auto* const b = reinterpret_cast<uint8_t*>(scratch);
   float* const c = scratch + kUnpackedBytes / int64_t{sizeof(float)};
   for (int64_t block = 0; block < product.blocks; block += kInputBlocks) {
     const int64_t count = std::min(kInputBlocks, product.blocks - block);
+    const bool last = block + count == product.blocks;
     ops_->unpack(view, column.panel, column.panels, block, block + count, b);
     for (int64_t row = row_begin; row < row_end; row += ops_->tile_rows) {
       const int rows = static_cast<int>(std::min<int64_t>(ops_->tile_rows, row_end - row));
+      float* const sums = c + (row - row_begin) * width;
+      if (last) FetchOutputs(product, column, row, rows);
       ops_->multiply(view.kind, product.x + row * product.blocks + block, product.blocks, rows, b,
-                     count, block > 0, c + (row - row_begin) * width);
+                     count, block > 0, sums);
+      if (last) Finish(product, column, row, rows, sums, width);
     }
   }
+}
+
+// The multiplication hides what it takes to bring the lines here that its results go to.
+void Int8Multiplier::FetchOutputs(const Product& product, const Column& column, int64_t row,
+                                  int rows) {
   const int64_t output = column.panel * kPanelOutputs;
+  for (int r = 0; r < rows; ++r) {
+    const float* const to = product.OutAt(*column.projection, row + r, output);
+    for (int p = 0; p < column.panels; ++p) __builtin_prefetch(to + p * kPanelOutputs, 1);
+  }
+}
+
+// Sums [rows][width] to their place.
+void Int8Multiplier::Finish(const Product& product, const Column& column, int64_t row, int rows,
+                            const float* sums, int64_t width) const {
+  const Projection& projection = *column.projection;
+  const int64_t output = column.panel * kPanelOutputs;
+  const int64_t outputs =
+      std::min(column.panels * int64_t{kPanelOutputs}, ViewOf(*projection.weight).outputs - output);
   finish_->finish(
-      c, width, static_cast<int>(row_end - row_begin), std::min(width, view.outputs - output),
-      projection.bias == nullptr ? nullptr : projection.bias + output, product.accumulate,
-      product.OutAt(projection, row_begin, output), projection.out.row_stride);
+      sums, width, rows, outputs, projection.bias == nullptr ? nullptr : projection.bias + output,
+      product.accumulate, product.OutAt(projection, row, output), projection.out.row_stride);
 }
 
 }  // namespace kvasir

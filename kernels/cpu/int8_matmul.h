@@ -53,6 +53,9 @@ class Int8Multiplier {
   void MultiplyTiled(const Product& product);
   void TiledColumn(const Product& product, const Column& column, int64_t row_begin, int64_t row_end,
                    float* scratch) const;
+  static void FetchOutputs(const Product& product, const Column& column, int64_t row, int rows);
+  void Finish(const Product& product, const Column& column, int64_t row, int rows,
+              const float* sums, int64_t width) const;
   // The columns of all projections in units of `panels` panels.
   void ListColumns(const Product& product, int64_t panels);
 

@@ -128,6 +128,8 @@ struct Vector {
   static KVASIR_INLINE I Dot(I sums, I weights, I values) {
     return {Dot(sums.lo, weights.lo, values.lo), Dot(sums.hi, weights.hi, values.hi)};
   }
+  static I BeginSum() { return ZeroI(); }
+  static F EndSum(const I& sum) { return ToFloat(sum); }
   static F ToFloat(I value) { return {_mm256_cvtepi32_ps(value.lo), _mm256_cvtepi32_ps(value.hi)}; }
 };
 

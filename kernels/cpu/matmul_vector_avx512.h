@@ -86,6 +86,13 @@ struct Vector {
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(values));
     return sums;
   }
+  // A sum of products begins at the bits of 1.5 * 2^23 as a float: up to 2^22 either way they stay
+  // those of 1.5 * 2^23 + sum, and a subtraction takes the place of a conversion, which would
+  // compete with the products for execution ports.
+  static I BeginSum() { return _mm512_set1_epi32(0x4B400000); }
+  static F EndSum(I sum) {
+    return _mm512_sub_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(12582912.0f));
+  }
   static F ToFloat(I value) { return _mm512_cvtepi32_ps(value); }
 };
 

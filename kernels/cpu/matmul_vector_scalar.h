@@ -129,6 +129,8 @@ struct Vector {
       return static_cast<uint32_t>(sum);
     });
   }
+  static I BeginSum() { return ZeroI(); }
+  static F EndSum(const I& sum) { return ToFloat(sum); }
   static F ToFloat(const I& value) {
     return Each([&](int i) { return static_cast<float>(static_cast<int32_t>(value.lane[i])); });
   }
