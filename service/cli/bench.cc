@@ -14,6 +14,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/roof.h"
 #include "service/blocking_answer.h"
+#include "service/cli/bench_batch.h"
 #include "service/cli/bench_orders.h"
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
@@ -83,10 +84,12 @@ class Bench {
   Result<double> PrefillTps(int tokens);
   Result<double> DecodeTps(int context);
   Result<std::string> ChunkText(int index) const;
-  Result<PreparedPrompt> Prepare(CacheMode mode, const std::string& policy, int turn);
+  Result<PreparedPrompt> Prepare(CacheMode mode, const std::string& policy, int turn,
+                                 int chunks = kChunks);
   Result<double> Ttft(CacheMode mode, const std::string& policy, int turn);
   Status MeasureSpeeds(json::object* body);
   Status MeasureTtft(json::object* body);
+  Status MeasureManyAnswers(json::object* body);
   Status MakeChunks();
 
   Config config_;
@@ -179,12 +182,13 @@ Status Bench::MakeChunks() {
 }
 
 // The chunks in the order of `turn`, one of 16, with its own question.
-Result<PreparedPrompt> Bench::Prepare(CacheMode mode, const std::string& policy, int turn) {
+Result<PreparedPrompt> Bench::Prepare(CacheMode mode, const std::string& policy, int turn,
+                                      int chunks) {
   const int stride = turn / kChunks % 2 == 0 ? 3 : 5;
   RagRequest request;
   request.messages = {{"user", "Question number " + std::to_string(++turn_) +
                                    ": which of these words comes first in the passages?"}};
-  for (int i = 0; i < kChunks; ++i) {
+  for (int i = 0; i < chunks; ++i) {
     DocumentInput document;
     document.text = texts_[static_cast<size_t>((i * stride + turn) % kChunks)];
     document.has_text = true;
@@ -235,6 +239,23 @@ Status Bench::MeasureTtft(json::object* body) {
   return Status::Ok();
 }
 
+// Contexts of 512 tokens: their own, then two chunks that all share and a question of their own;
+// then all chunks, 2,000 tokens, that all share.
+Status Bench::MeasureManyAnswers(json::object* body) {
+  constexpr int kContext = 512;
+  KVASIR_ASSIGN_OR_RETURN((*body)["batch_decode_tps"],
+                          MeasureBatches(*rag_, [this](int index) -> Result<PreparedPrompt> {
+                            return RawPrompt(kContext, static_cast<uint64_t>(index));
+                          }));
+  const auto shared = [this](int chunks) {
+    return MeasureBatches(
+        *rag_, [this, chunks](int) { return Prepare(CacheMode::kFused, "concat", 0, chunks); });
+  };
+  KVASIR_ASSIGN_OR_RETURN((*body)["shared_batch_tps"], shared(kContext / kChunkTokens));
+  KVASIR_ASSIGN_OR_RETURN((*body)["shared_2000_batch_tps"], shared(kChunks));
+  return Status::Ok();
+}
+
 double ResidentMib() {
   std::ifstream file("/proc/self/statm");
   double total = 0, resident = 0;
@@ -255,6 +276,7 @@ Result<json::object> Bench::Run() {
   KVASIR_RETURN_IF_ERROR(Restart());
   KVASIR_RETURN_IF_ERROR(MeasureSpeeds(&body));
   KVASIR_RETURN_IF_ERROR(MeasureTtft(&body));
+  KVASIR_RETURN_IF_ERROR(MeasureManyAnswers(&body));
   KVASIR_ASSIGN_OR_RETURN(body["shared_kv"], MeasureOrders(*runtime_, *rag_, [this](int turn) {
                             return Prepare(CacheMode::kFused, "concat", turn);
                           }));
