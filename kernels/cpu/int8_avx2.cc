@@ -10,15 +10,16 @@ void Direct(const PackedView& w, int64_t first_panel, int panels, const Quantize
   WithInt8Block<Vector>(w.kind, [&]<class Block>() {
     const auto run = [&](auto kernel) { kernel(w, first_panel, panels, x, stride, rows, c); };
     if (rows == 1) return run(RunInt8Direct<Vector, Block, 1, 1>);
-    run(RunInt8Direct<Vector, Block, 1, 2>);
+    if (rows == 2) return run(RunInt8Direct<Vector, Block, 1, 2>);
+    run(RunInt8Direct<Vector, Block, 1, 3>);
   });
 }
 
 }  // namespace
 
 const Int8Ops kInt8Avx2 = {
-    .direct_rows = 2,
-    .direct_panels = 2,
+    .direct_rows = 3,
+    .direct_panels = 1,
     .tile_rows = 3,
     .tile_panels = 1,
     .quantize = QuantizeBlocks,

@@ -64,7 +64,7 @@ __m512 SumLanes(const __m128i (&quants)[4]) {
   all = _mm512_inserti32x4(all, quants[1], 1);
   all = _mm512_inserti32x4(all, quants[2], 2);
   all = _mm512_inserti32x4(all, quants[3], 3);
-  __m512i sums = Vector::Dot(_mm512_setzero_si512(), Vector::Ones(), all);
+  __m512i sums = Vector::Dot<false>(_mm512_setzero_si512(), Vector::Ones(), all);
   sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
   sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
   return _mm512_cvtepi32_ps(sums);

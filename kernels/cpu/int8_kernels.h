@@ -65,11 +65,11 @@ struct Int8Block {
 };
 
 // The three products of one block (or half of one) added to a row's sums of 16 outputs.
-template <class V>
+template <class V, bool kNibbles>
 KVASIR_INLINE typename V::F AddBlock(typename V::F sums, typename V::I dot, typename V::F scale,
                                      typename V::F scaled_sum, typename V::F minimum,
                                      const QuantizedBlock& x, const float* x_sum) {
-  sums = V::Fma(V::Mul(V::EndSum(dot), V::Broadcast(&x.scale)), scale, sums);
+  sums = V::Fma(V::Mul(V::template EndSum<kNibbles>(dot), V::Broadcast(&x.scale)), scale, sums);
   sums = V::Fma(V::Broadcast(&x.offset), scaled_sum, sums);
   return V::Fma(V::Broadcast(x_sum), minimum, sums);
 }
@@ -96,7 +96,7 @@ struct Int8Direct {
     I dots[R][P], quant_sums[P];
     KVASIR_UNROLL
     for (int p = 0; p < P; ++p) {
-      quant_sums[p] = V::ZeroI();
+      quant_sums[p] = V::BeginSum();
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) dots[r][p] = V::BeginSum();
     }
@@ -106,24 +106,26 @@ struct Int8Direct {
       KVASIR_UNROLL
       for (int p = 0; p < P; ++p) {
         weights[p] = blocks[p].Word(word);
-        quant_sums[p] = V::Dot(quant_sums[p], weights[p], V::Ones());
+        quant_sums[p] = V::template Dot<Block::kNibbles>(quant_sums[p], weights[p], V::Ones());
       }
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
         const I values = V::BroadcastI(x[r][at].quants + 4 * word);
         KVASIR_UNROLL
-        for (int p = 0; p < P; ++p) dots[r][p] = V::Dot(dots[r][p], weights[p], values);
+        for (int p = 0; p < P; ++p)
+          dots[r][p] = V::template Dot<Block::kNibbles>(dots[r][p], weights[p], values);
       }
     }
     KVASIR_UNROLL
     for (int p = 0; p < P; ++p) {
-      const F scaled = V::Mul(blocks[p].scale[part], V::ToFloat(quant_sums[p]));
+      const F scaled =
+          V::Mul(blocks[p].scale[part], V::template EndSum<Block::kNibbles>(quant_sums[p]));
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
         const QuantizedBlock& block = x[r][at];
         const float* const x_sum = Block::kScales == 2 ? block.halves + part : &block.sum;
-        sums[r][p] = AddBlock<V>(sums[r][p], dots[r][p], blocks[p].scale[part], scaled,
-                                 blocks[p].minimum[part], block, x_sum);
+        sums[r][p] = AddBlock<V, Block::kNibbles>(sums[r][p], dots[r][p], blocks[p].scale[part],
+                                                  scaled, blocks[p].minimum[part], block, x_sum);
       }
     }
   }
@@ -210,15 +212,16 @@ void UnpackBlock(const Block& block, uint8_t* b) {
   float* const scales = reinterpret_cast<float*>(b + 512);
   constexpr int kWords = 8 / Block::kScales;
   for (int part = 0; part < Block::kScales; ++part) {
-    typename V::I quant_sum = V::ZeroI();
+    typename V::I quant_sum = V::BeginSum();
     KVASIR_UNROLL
     for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
       const typename V::I weights = block.Word(word);
-      quant_sum = V::Dot(quant_sum, weights, V::Ones());
+      quant_sum = V::template Dot<Block::kNibbles>(quant_sum, weights, V::Ones());
       V::StoreI(b + 64 * word, weights);
     }
     V::Store(scales + 48 * part, block.scale[part]);
-    V::Store(scales + 48 * part + 16, V::Mul(block.scale[part], V::ToFloat(quant_sum)));
+    V::Store(scales + 48 * part + 16,
+             V::Mul(block.scale[part], V::template EndSum<Block::kNibbles>(quant_sum)));
     V::Store(scales + 48 * part + 32, block.minimum[part]);
   }
 }
@@ -249,7 +252,7 @@ void UnpackPanels(const PackedView& w, int64_t first_panel, int panels, int64_t 
 }
 
 // c [R][P * 16] = (resume ? c : 0) + x * b over `blocks` blocks.
-template <class V, bool kFine, int R, int P>
+template <class V, bool kFine, bool kNibbles, int R, int P>
 void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t blocks,
               bool resume, float* c) {
   using F = typename V::F;
@@ -289,7 +292,8 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
         for (int r = 0; r < R; ++r) {
           const I values = V::BroadcastI(row(r).quants + 4 * word);
           KVASIR_UNROLL
-          for (int p = 0; p < P; ++p) dots[r][p] = V::Dot(dots[r][p], weights[p], values);
+          for (int p = 0; p < P; ++p)
+            dots[r][p] = V::template Dot<kNibbles>(dots[r][p], weights[p], values);
         }
       }
       KVASIR_UNROLL
@@ -300,8 +304,9 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
         for (int p = 0; p < P; ++p) {
           const float* const scales =
               reinterpret_cast<const float*>(b + p * kBytes + 512) + 48 * part;
-          sums[r][p] = AddBlock<V>(sums[r][p], dots[r][p], V::Load(scales), V::Load(scales + 16),
-                                   V::Load(scales + 32), block, x_sum);
+          sums[r][p] =
+              AddBlock<V, kNibbles>(sums[r][p], dots[r][p], V::Load(scales), V::Load(scales + 16),
+                                    V::Load(scales + 32), block, x_sum);
         }
       }
     }
@@ -315,20 +320,22 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
   }
 }
 
-template <class V, bool kFine, int R, int P>
+template <class V, bool kFine, bool kNibbles, int R, int P>
 void Int8MultiplyRows(const QuantizedBlock* x, int64_t stride, int rows, const uint8_t* b,
                       int64_t blocks, bool resume, float* c) {
-  if (rows == R) return Int8Tile<V, kFine, R, P>(x, stride, b, blocks, resume, c);
+  if (rows == R) return Int8Tile<V, kFine, kNibbles, R, P>(x, stride, b, blocks, resume, c);
   if constexpr (R > 1) {
-    Int8MultiplyRows<V, kFine, R - 1, P>(x, stride, rows, b, blocks, resume, c);
+    Int8MultiplyRows<V, kFine, kNibbles, R - 1, P>(x, stride, rows, b, blocks, resume, c);
   }
 }
 
 template <class V, int R, int P>
 void Int8Multiply(PackedKind kind, const QuantizedBlock* x, int64_t stride, int rows,
                   const uint8_t* b, int64_t blocks, bool resume, float* c) {
-  const auto run = kind == PackedKind::kQ8SuperFine ? Int8MultiplyRows<V, true, R, P>
-                                                    : Int8MultiplyRows<V, false, R, P>;
+  const bool nibbles = TraitsOf(kind).quant_bits == 4;
+  const auto run = kind == PackedKind::kQ8SuperFine ? Int8MultiplyRows<V, true, false, R, P>
+                   : nibbles                        ? Int8MultiplyRows<V, false, true, R, P>
+                                                    : Int8MultiplyRows<V, false, false, R, P>;
   run(x, stride, rows, b, blocks, resume, c);
 }
 

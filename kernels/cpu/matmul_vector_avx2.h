@@ -115,8 +115,14 @@ struct Vector {
     return {values, values};
   }
   static I Ones() { return {_mm256_set1_epi8(1), _mm256_set1_epi8(1)}; }
-  // In 16-bit halves: vpmaddubsw would saturate with weights above 128.
+  // sums + four products a lane of unsigned weights and signed values, exact.
+  //  - weights below 16: pairs of products in 16 bits; those of a block of 32 inputs, 16 * 15 *
+  //  128,
+  //    just fit, and EndSum widens them;
+  //  - others: in 32 bits by 16-bit halves, as pairs with weights above 128 would saturate.
+  template <bool kNibbles>
   static KVASIR_INLINE __m256i Dot(__m256i sums, __m256i weights, __m256i values) {
+    if constexpr (kNibbles) return _mm256_add_epi16(sums, _mm256_maddubs_epi16(weights, values));
     const __m256i even = _mm256_and_si256(weights, _mm256_set1_epi16(255));
     const __m256i odd = _mm256_srli_epi16(weights, 8);
     const __m256i even_values = _mm256_srai_epi16(_mm256_slli_epi16(values, 8), 8);
@@ -124,12 +130,18 @@ struct Vector {
     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(even, even_values));
     return _mm256_add_epi32(sums, _mm256_madd_epi16(odd, odd_values));
   }
-  // sums + four products a lane of unsigned weights and signed values, exact.
+  template <bool kNibbles>
   static KVASIR_INLINE I Dot(I sums, I weights, I values) {
-    return {Dot(sums.lo, weights.lo, values.lo), Dot(sums.hi, weights.hi, values.hi)};
+    return {Dot<kNibbles>(sums.lo, weights.lo, values.lo),
+            Dot<kNibbles>(sums.hi, weights.hi, values.hi)};
   }
   static I BeginSum() { return ZeroI(); }
-  static F EndSum(const I& sum) { return ToFloat(sum); }
+  template <bool kNibbles>
+  static F EndSum(const I& sum) {
+    if constexpr (!kNibbles) return ToFloat(sum);
+    const __m256i ones = _mm256_set1_epi16(1);
+    return ToFloat({_mm256_madd_epi16(sum.lo, ones), _mm256_madd_epi16(sum.hi, ones)});
+  }
   static F ToFloat(I value) { return {_mm256_cvtepi32_ps(value.lo), _mm256_cvtepi32_ps(value.hi)}; }
 };
 

@@ -82,6 +82,7 @@ struct Vector {
   static I Ones() { return _mm512_set1_epi8(1); }
   // sums + four products a lane of unsigned weights and signed values, exact. Written out: GCC 12
   // copies the sums before each of these instructions, which halves their rate.
+  template <bool kNibbles>
   static KVASIR_INLINE I Dot(I sums, I weights, I values) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(values));
     return sums;
@@ -90,6 +91,7 @@ struct Vector {
   // those of 1.5 * 2^23 + sum, and a subtraction takes the place of a conversion, which would
   // compete with the products for execution ports.
   static I BeginSum() { return _mm512_set1_epi32(0x4B400000); }
+  template <bool kNibbles>
   static F EndSum(I sum) {
     return _mm512_sub_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(12582912.0f));
   }

@@ -119,6 +119,7 @@ struct Vector {
     return EachWord([](int) { return 0x01010101u; });
   }
   // sums + four products a lane of unsigned weights and signed values, exact.
+  template <bool kNibbles>
   static I Dot(const I& sums, const I& weights, const I& values) {
     return EachWord([&](int i) {
       int32_t sum = static_cast<int32_t>(sums.lane[i]);
@@ -130,7 +131,10 @@ struct Vector {
     });
   }
   static I BeginSum() { return ZeroI(); }
-  static F EndSum(const I& sum) { return ToFloat(sum); }
+  template <bool kNibbles>
+  static F EndSum(const I& sum) {
+    return ToFloat(sum);
+  }
   static F ToFloat(const I& value) {
     return Each([&](int i) { return static_cast<float>(static_cast<int32_t>(value.lane[i])); });
   }
