@@ -6,6 +6,7 @@
 // Life cycle: Create starts the thread; the destructor cancels what runs and joins.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -42,7 +43,8 @@ struct EngineOptions {
   // is held by KvBlocks outside the engine) before the first of them is failed with
   // kResourceExhausted.
   int32_t stall_ms = 500;
-  // Answers are drafted from their prompts and several tokens verified a step: as many as pay
+  // Answers are drafted (Request::drafter, and from their prompts) and several tokens verified a
+  // step: as many as pay
   // (engine/speculation.h), none, or always so many where there is a guess.
   int32_t draft_tokens = kDraftWhatPays;
   // Fill blocks with NaN when they are freed and at start, so that a read of stale KV shows.
@@ -61,8 +63,10 @@ struct EngineStats {
   uint64_t prefill_rows = 0;
   double prefill_seconds = 0;
   uint64_t tokens_drafted = 0, drafts_accepted = 0;
-  double longest_queued_ms = 0;  // from arrival to the first step
-  uint64_t loads_lost = 0;       // requests that computed what could not be loaded
+  std::array<DraftCounts, kDraftSources> drafts;  // the same by DraftSource
+  uint64_t drafters_dropped = 0;                  // because they failed
+  double longest_queued_ms = 0;                   // from arrival to the first step
+  uint64_t loads_lost = 0;                        // requests that computed what could not be loaded
 };
 inline constexpr int32_t kPrefillRows = 16;
 

@@ -25,7 +25,8 @@ EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backe
       blocks_(kv_pool_->blocks(), PoisonHook()),
       scheduler_(&blocks_, {options.step_rows, options.max_sequences, options.order},
                  [this](int32_t blocks) { return Reclaim(blocks); }),
-      runner_(*model_, *backend_, *kv_pool_, blocks_) {
+      runner_(*model_, *backend_, *kv_pool_, blocks_),
+      drafting_(options.draft_tokens, model_->config.vocab) {
   if (options_.poison_blocks) {
     for (int32_t block = 0; block < blocks_.total(); ++block) Poison(block);
   }

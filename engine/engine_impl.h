@@ -16,11 +16,10 @@
 #include <vector>
 
 #include "engine/block_pool.h"
-#include "engine/drafter.h"
+#include "engine/drafting.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
-#include "engine/speculation.h"
 #include "engine/step_runner.h"
 
 namespace kvasir {
@@ -55,8 +54,6 @@ class EngineImpl final : public Engine {
     Clock::time_point first_token{};
     Clock::time_point last_token{};
     LostRows lost;
-    std::unique_ptr<Drafter> drafter;  // once tokens are drafted
-    DraftRecord drafts;
   };
   struct Arrival {
     std::unique_ptr<Sequence> sequence;
@@ -85,8 +82,6 @@ class EngineImpl final : public Engine {
   Status HandleRows(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
   Status Continue(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
   Status ContinueRow(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
-  void ProposeDrafts();
-  bool MayDraft(const Sequence& sequence) const;
   void OfferPrefix(Sequence& sequence);
   void OfferSegments(Sequence& sequence);
   void Finish(RequestId id, FinishReason reason, Status status);
@@ -116,7 +111,7 @@ class EngineImpl final : public Engine {
   Scheduler scheduler_;
   StepRunner runner_;
   Sampler sampler_;
-  Speculation speculation_;
+  Drafting drafting_;
   std::unordered_map<RequestId, Progress> progress_;
   std::vector<float> logits_copy_;
   Clock::time_point stalled_since_{};

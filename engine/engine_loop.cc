@@ -6,7 +6,6 @@
 
 #include "engine/engine_impl.h"
 #include "engine/load_wait.h"
-#include "engine/prompt_lookup.h"
 
 namespace kvasir {
 namespace {
@@ -57,39 +56,8 @@ void EngineImpl::CancelRequests(const std::vector<RequestId>& ids) {
   }
 }
 
-// Teacher forcing and gathered attention have rows of their own.
-bool EngineImpl::MayDraft(const Sequence& sequence) const {
-  const Request& request = sequence.request();
-  return options_.draft_tokens != 0 && request.speculate && sequence.prefill_done() &&
-         sequence.answered() > 0 && sequence.DraftRoom() > 0 && request.forced.empty() &&
-         !request.attention;
-}
-
-void EngineImpl::ProposeDrafts() {
-  auto rows = static_cast<int32_t>(scheduler_.running().size());
-  for (const auto& sequence : scheduler_.running()) {
-    if (!MayDraft(*sequence)) continue;
-    Progress& progress = progress_[sequence->id()];
-    if (!progress.drafter) {
-      auto drafter = std::make_unique<PromptLookup>(sequence->request().prompt);
-      drafter->Append(sequence->last_token());
-      progress.drafter = std::move(drafter);
-    }
-    // A guess is looked up before its length is asked for: what nobody guesses is not declined.
-    std::vector<int32_t> drafts =
-        progress.drafter->Draft(std::min(sequence->DraftRoom(), kMostDrafts));
-    if (drafts.empty()) continue;
-    const int32_t length = options_.draft_tokens > 0
-                               ? options_.draft_tokens
-                               : speculation_.NextLength(&progress.drafts, rows - 1);
-    drafts.resize(std::min(drafts.size(), static_cast<size_t>(length)));
-    rows += static_cast<int32_t>(drafts.size());
-    sequence->SetDrafts(std::move(drafts));
-  }
-}
-
 void EngineImpl::Step() {
-  ProposeDrafts();
+  drafting_.Propose(scheduler_.running());
   const StepPlan plan = scheduler_.Schedule();
   PublishCounts();
   if (plan.loading && plan.empty()) return WaitForLoads();
@@ -110,7 +78,7 @@ void EngineImpl::Step() {
         Handle(sequence, status, logits);
       });
   const std::chrono::duration<double> taken = Clock::now() - now;
-  if (decodes_only) speculation_.RecordStep(plan.batch.rows(), taken.count());
+  if (decodes_only) drafting_.RecordStep(plan.batch.rows(), taken.count());
   const std::lock_guard lock(mutex_);
   ++stats_.steps;
   stats_.rows += static_cast<uint64_t>(plan.batch.rows());
@@ -207,11 +175,13 @@ Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
   }
   sequence.ClearDrafts();
   if (drafts.empty()) return Status::Ok();
-  Speculation::RecordDrafts(static_cast<int32_t>(drafts.size()), static_cast<int32_t>(accepted),
-                            &progress_[sequence.id()].drafts);
+  const DraftSource source = drafting_.Verified(sequence.id(), static_cast<int32_t>(drafts.size()),
+                                                static_cast<int32_t>(accepted));
   const std::lock_guard lock(mutex_);
   stats_.tokens_drafted += drafts.size();
   stats_.drafts_accepted += accepted;
+  stats_.drafts[size_t(source)].drafted += int64_t(drafts.size());
+  stats_.drafts[size_t(source)].accepted += int64_t(accepted);
   return Status::Ok();
 }
 
@@ -244,7 +214,7 @@ Status EngineImpl::ContinueRow(Sequence& sequence, std::span<const float> logits
     return Status::Ok();
   }
   sequence.Answer(sample.token);
-  if (progress.drafter) progress.drafter->Append(sample.token);
+  drafting_.Answered(sequence.id(), sample.token);
   {
     const std::lock_guard lock(mutex_);
     ++stats_.tokens_generated;
@@ -299,7 +269,7 @@ void EngineImpl::Finish(RequestId id, FinishReason reason, Status status) {
   event.status = std::move(status);
   event.timing = TimingOf(progress_[id]);
   event.lost = progress_[id].lost;
-  event.drafts = {progress_[id].drafts.drafted, progress_[id].drafts.accepted};
+  event.drafts = drafting_.End(id);
   progress_.erase(id);
   std::unique_ptr<Sequence> sequence = scheduler_.Remove(id);
   KVASIR_CHECK(sequence != nullptr);
@@ -308,6 +278,7 @@ void EngineImpl::Finish(RequestId id, FinishReason reason, Status status) {
   {
     const std::lock_guard lock(mutex_);
     ++stats_.requests_finished;
+    stats_.drafters_dropped = drafting_.dropped();
     stats_.longest_queued_ms = std::max(stats_.longest_queued_ms, event.timing.queued_ms);
     --in_system_;
   }

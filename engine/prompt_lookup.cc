@@ -33,16 +33,33 @@ void PromptLookup::Append(int32_t token) {
   text_.push_back(token);
 }
 
-std::vector<int32_t> PromptLookup::Draft(int32_t most) const {
+// How many tokens before `end` are those that the text ends with.
+int32_t PromptLookup::MatchBefore(size_t end) const {
+  int32_t length = 0;
+  while (length < kLongestCounted && static_cast<size_t>(length) < end &&
+         text_[end - 1 - static_cast<size_t>(length)] ==
+             text_[text_.size() - 1 - static_cast<size_t>(length)]) {
+    ++length;
+  }
+  return length;
+}
+
+Guess PromptLookup::Draft(int32_t most) {
+  Guess guess;
   for (int length = kLongestMatch; length >= kShortestMatch; --length) {
     if (most < 1 || text_.size() < static_cast<size_t>(length)) continue;
     const auto& places = places_[static_cast<size_t>(length - kShortestMatch)];
     const auto found = places.find(HashOfLast(length));
     if (found == places.end() || !SameAsLast(found->second, length)) continue;
     const auto begin = text_.begin() + std::ptrdiff_t(found->second);
-    return {begin, begin + std::min<std::ptrdiff_t>(most, text_.end() - begin)};
+    guess.tokens = {begin, begin + std::min<std::ptrdiff_t>(most, text_.end() - begin)};
+    const int32_t matched = MatchBefore(found->second);
+    for (size_t k = 1; k <= guess.tokens.size(); ++k) {
+      guess.expected += ChanceBehind(matched, static_cast<int32_t>(k));
+    }
+    break;
   }
-  return {};
+  return guess;
 }
 
 }  // namespace kvasir

@@ -17,14 +17,16 @@ namespace kvasir {
 class PromptLookup final : public Drafter {
  public:
   static constexpr int kShortestMatch = 2, kLongestMatch = 4;
+  static constexpr int32_t kLongestCounted = 16;  // of a match's length, for what to expect of it
 
   explicit PromptLookup(const PromptPlan& prompt);
   void Append(int32_t token) override;
-  std::vector<int32_t> Draft(int32_t most) const override;
+  Guess Draft(int32_t most) override;
 
  private:
   uint64_t HashOfLast(int length) const;
   bool SameAsLast(size_t end, int length) const;
+  int32_t MatchBefore(size_t end) const;
 
   std::vector<int32_t> text_;
   // By length: hash of the tokens -> the place behind them.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/drafter.h"
 #include "engine/sampling_params.h"
 #include "kernels/core/attention_mass.h"
 #include "kernels/core/prompt_plan.h"
@@ -56,6 +57,9 @@ struct Request {
   bool ignore_eos = false;        // benchmarks
   // Tokens may be drafted and verified several at a time; the answer is the same either way.
   bool speculate = true;
+  // Makes one more drafter of this answer beside those of the engine; may be empty or give null.
+  // Called on the engine's thread before the first tokens are drafted.
+  std::function<std::unique_ptr<Drafter>()> drafter;
   // Called on the engine's thread: must not block; post to your own executor.
   std::function<void(const TokenEvent&)> sink;
 

@@ -111,6 +111,8 @@ const std::vector<Key>& Keys() {
       Integer("engine.max_waiting", &Config::engine_max_waiting, 0, 1 << 20),
       Choice("engine.speculation", &Config::engine_speculation, {"auto", "off"}),
       Choice("engine.schedule", &Config::engine_schedule, {"fcfs", "sjf", "lpm"}),
+      Choice("engine.answer_index", &Config::engine_answer_index, {"on", "off"}),
+      Integer("engine.answer_index_mib", &Config::engine_answer_index_mib, 1, 2048),
       Integer("cache.memory_mib", &Config::cache_memory_mib, 0, 1 << 24),
       Choice("cache.codec", &Config::cache_codec, {"int8", "fp16", "int4"}),
       Choice("cache.load", &Config::cache_load, {"auto", "always"}),

@@ -36,6 +36,10 @@ struct Config {
   int64_t engine_max_waiting = 256;
   std::string engine_speculation = "auto";  // auto | off
   std::string engine_schedule = "sjf";      // fcfs | sjf | lpm
+  // Whether answers are kept, as token ids, to draft later ones from: on | off (and what was kept
+  // is erased), and the memory that all of them may take.
+  std::string engine_answer_index = "on";
+  int64_t engine_answer_index_mib = 16;
 
   int64_t cache_memory_mib = 256;
   std::string cache_codec = "int8";  // int8 | fp16 | int4, of new collections

@@ -40,12 +40,20 @@ Status KvUpkeep::RemoveKv(const CollectionContext& collection, const Ids& token_
   return Status::Ok();
 }
 
+Status KvUpkeep::EraseAnswers(const std::string& collection) {
+  if (runtime_.answers() == nullptr || collection.empty()) return Status::Ok();
+  return runtime_.answers()->Erase(collection);
+}
+
 Result<KvUpkeep::Parting> KvUpkeep::Begin(const CollectionContext& collection,
                                           const std::string& document,
                                           const std::set<Ids>& staying) {
   const DocumentStore& documents = runtime_.documents();
   Parting parting;
   const Result<Document> stored = documents.Get(document);
+  const bool is_new = !stored.ok() && stored.status().code() == StatusCode::kNotFound;
+  if (!is_new) parting.answers_of = stored.ok() ? stored->collection : collection.name;
+  KVASIR_RETURN_IF_ERROR(EraseAnswers(parting.answers_of));
   if (!stored.ok() || stored->collection != collection.name) return parting;
   const Result<std::vector<Chunk>> before = documents.GetChunks(document);
   if (!before.ok()) return parting;  // a damaged record: the store deletes or replaces it
@@ -87,6 +95,8 @@ std::vector<Chunk> KvUpkeep::CarryPrimers(const Parting& parting, const std::str
 
 void KvUpkeep::End(const CollectionContext& collection, const Parting& parting,
                    const std::string& document) {
+  // Once more, for answers of requests that came meanwhile.
+  [[maybe_unused]] const Status erased = EraseAnswers(parting.answers_of);
   const bool neighbours = collection.encoding.condition == IngestionCondition::kPrimerNeighbour;
   std::vector<Chunk> now;
   if (neighbours) {

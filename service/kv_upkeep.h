@@ -3,7 +3,9 @@
 //
 // Order of a change, so that neither a crash nor a request beside it leaves KV that saw text which
 // is gone where it could be used:
-//   Begin    KV of other documents' chunks behind text that goes is removed, durably
+//   Begin    KV of other documents' chunks behind text that goes is removed, durably, and so are
+//   the
+//            collection's past answers (service/answer_store.h), which may quote it
 //   (the caller changes the document in the store)
 //   End      KV of the document's own chunks that went is removed; chunks that lost their primer
 //            get another one and are encoded again
@@ -33,6 +35,7 @@ class KvUpkeep {
     std::vector<Chunk> before;             // of the document; empty: it is new
     std::vector<Chunk> behind;             // of other documents, their primer in `before`
     std::vector<ChunkToMake> behind_made;  // how their KV was made
+    std::string answers_of;                // collection whose past answers may quote it; "" = none
   };
 
   // `staying`: the token ids of the new version's chunks; none if the document goes. An error means
@@ -53,6 +56,7 @@ class KvUpkeep {
   // Removes a text's KV, whatever it was encoded behind (another system text, too), but for `keep`.
   Status RemoveKv(const CollectionContext& collection, const std::vector<int32_t>& token_ids,
                   const std::set<std::string>& keep);
+  Status EraseAnswers(const std::string& collection);
   std::string KeyBytes(const CollectionContext& collection, const ChunkToMake& made) const {
     return prefill_.KeyOf(collection, made).Bytes();
   }

@@ -29,6 +29,23 @@ void Labelled(const char* name, const char* label, const char* value, double num
   *out += std::string(name) + "{" + label + "=\"" + value + "\"} " + Number(number) + "\n";
 }
 
+void PrintDrafters(const EngineStats& stats, std::string* out) {
+  const char* accepted = "kvasir_drafts_accepted_total";
+  const char* rejected = "kvasir_drafts_rejected_total";
+  Head(accepted, "counter", "Drafted tokens that answers took, by drafter.", out);
+  for (size_t i = 0; i < kDraftSources; ++i) {
+    Labelled(accepted, "drafter", DraftSourceName(DraftSource(i)).data(),
+             static_cast<double>(stats.drafts[i].accepted), out);
+  }
+  Head(rejected, "counter", "Drafted tokens that answers did not take, by drafter.", out);
+  for (size_t i = 0; i < kDraftSources; ++i) {
+    Labelled(rejected, "drafter", DraftSourceName(DraftSource(i)).data(),
+             static_cast<double>(stats.drafts[i].drafted - stats.drafts[i].accepted), out);
+  }
+  One("kvasir_drafters_dropped_total", "counter", "Drafters dropped because they failed.",
+      static_cast<double>(stats.drafters_dropped), out);
+}
+
 void PrintEngine(const Runtime& runtime, std::string* out) {
   const EngineStats stats = runtime.engine().stats();
   One("kvasir_requests_running", "gauge", "Sequences in the engine's batch.", stats.running, out);
@@ -47,6 +64,21 @@ void PrintEngine(const Runtime& runtime, std::string* out) {
       static_cast<double>(stats.tokens_drafted), out);
   One("kvasir_draft_tokens_accepted_total", "counter", "Drafted tokens that answers took.",
       static_cast<double>(stats.drafts_accepted), out);
+  PrintDrafters(stats, out);
+}
+
+void PrintAnswers(const Runtime& runtime, std::string* out) {
+  if (runtime.answers() == nullptr) return;
+  const AnswerStoreStats stats = runtime.answers()->stats();
+  One("kvasir_past_answers", "gauge", "Answers kept to draft from.",
+      static_cast<double>(stats.answers), out);
+  One("kvasir_past_answers_bytes", "gauge", "Bytes of memory that they take.",
+      static_cast<double>(stats.bytes), out);
+  const char* lost = "kvasir_past_answers_lost_total";
+  Head(lost, "counter", "Answers that went or were not kept, by reason.", out);
+  Labelled(lost, "reason", "evicted", static_cast<double>(stats.evicted), out);
+  Labelled(lost, "reason", "queue_full", static_cast<double>(stats.dropped), out);
+  Labelled(lost, "reason", "unreadable", static_cast<double>(stats.unreadable), out);
 }
 
 void PrintTokens(const Runtime& runtime, std::string* out) {
@@ -153,6 +185,7 @@ std::string Metrics::Print(const Runtime& runtime, const AuditStats& audits) con
   One("kvasir_requests_cancelled_total", "counter", "Answers whose client went away.",
       static_cast<double>(cancelled_.load()), &out);
   PrintEngine(runtime, &out);
+  PrintAnswers(runtime, &out);
   PrintTokens(runtime, &out);
   PrintCache(runtime, &out);
   PrintAudits(audits, &out);

@@ -1,5 +1,7 @@
 #include "service/name_space.h"
 
+#include "cache/digest.h"
+
 namespace kvasir {
 
 std::string SaltedNamespace(const std::string& collection, const std::string& salt) {
@@ -9,6 +11,11 @@ std::string SaltedNamespace(const std::string& collection, const std::string& sa
 
 std::string CollectionOfNamespace(const std::string& name_space) {
   return name_space.substr(name_space.rfind(':') + 1);  // npos + 1 = 0
+}
+
+std::string TenantOf(const std::string& api_key) {
+  if (api_key.empty()) return "";
+  return DigestBuilder("tenant").Add("api key", api_key).Finish().Hex();
 }
 
 }  // namespace kvasir

@@ -12,4 +12,8 @@ std::string SaltedNamespace(const std::string& collection, const std::string& sa
 // The collection of a namespace. A salt may be a secret: this is what may be shown.
 std::string CollectionOfNamespace(const std::string& name_space);
 
+// Who asks, by the API key that the server knows: a digest; "" = there are no keys. Nothing that is
+// drafted from past answers is shared across tenants.
+std::string TenantOf(const std::string& api_key);
+
 }  // namespace kvasir

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "cache/digest.h"
+#include "engine/answer_drafter.h"
 #include "service/elapsed.h"
 #include "service/name_space.h"
 
@@ -309,9 +310,18 @@ std::string RagPipeline::ChosenPolicy(const RagRequest& request, const Draft& dr
   return choice->policy;
 }
 
+// Before any document is read: once a document is erased, no answer that has seen it is kept.
+std::shared_ptr<AnswerShelf> RagPipeline::OpenAnswers(const RagRequest& request) const {
+  if (runtime_.answers() == nullptr || request.cache.mode == CacheMode::kOff) return nullptr;
+  return runtime_.answers()->Open(
+      runtime_.AnswerScopeOf(request.collection.empty() ? kDefaultCollection : request.collection,
+                             request.cache_salt, request.tenant));
+}
+
 Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   PreparedPrompt prompt;
   prompt.begin = Clock::now();
+  prompt.past_answers = OpenAnswers(request);
   Draft draft;
   KVASIR_RETURN_IF_ERROR(CollectPieces(request, &draft));
   KVASIR_RETURN_IF_ERROR(Render(request, &draft));
@@ -357,6 +367,11 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   prompt.plan = std::move(assembly.plan);
   prompt.name_space = draft.name_space;
   prompt.publish_prefix = draft.policy.kind == PolicyKind::kPrefix;
+  // Answers are erased by collection: one over documents of another than its own is not kept.
+  const bool at_home =
+      std::all_of(draft.pieces.begin(), draft.pieces.end(),
+                  [&](const Piece& piece) { return piece.name_space == draft.name_space; });
+  prompt.keep_answer = prompt.past_answers != nullptr && request.cache.store && at_home;
   if (audited) {
     audit.served = prompt.plan;
     audit.scope = ScopeOf(draft);
@@ -366,6 +381,23 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
     auditor_.Offer(std::move(audit));
   }
   return prompt;
+}
+
+// Drafts from past answers, and the answer to them if it ends of itself.
+void RagPipeline::ConnectAnswers(const PreparedPrompt& prompt, Request* request) const {
+  if (prompt.past_answers == nullptr || !request->speculate) return;
+  request->drafter = [shelf = prompt.past_answers] {
+    return std::make_unique<AnswerDrafter>([shelf] { return shelf->index(); });
+  };
+  if (!prompt.keep_answer) return;
+  request->sink = [store = runtime_.answers(), shelf = prompt.past_answers,
+                   tokens = std::make_shared<std::vector<int32_t>>(),
+                   sink = std::move(request->sink)](const TokenEvent& event) {
+    if (event.token >= 0) tokens->push_back(event.token);
+    const bool ended = event.finish == FinishReason::kStop || event.finish == FinishReason::kLength;
+    if (ended) store->Add(shelf, std::move(*tokens));
+    if (sink) sink(event);
+  };
 }
 
 Result<RequestId> RagPipeline::Submit(const PreparedPrompt& prompt, const SamplingParams& sampling,
@@ -382,6 +414,7 @@ Result<RequestId> RagPipeline::Submit(const PreparedPrompt& prompt, const Sampli
   request.ignore_eos = ignore_eos;
   request.speculate = !ignore_eos;  // benchmarks measure one token a step
   request.sink = std::move(sink);
+  ConnectAnswers(prompt, &request);
   if (prompt.publish_prefix) {
     PrefixIndex* index = &runtime_.prefix_index();
     request.on_prefix = [index, name_space = prompt.name_space,

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct PreparedPrompt {
   CacheReport report;
   std::string name_space;
   bool publish_prefix = false;  // its exact KV may enter the prefix index
+  // Past answers to draft from; null: none.
+  std::shared_ptr<AnswerShelf> past_answers;
+  bool keep_answer = false;  // the answer becomes one of them
   std::chrono::steady_clock::time_point begin;
 };
 
@@ -69,6 +73,8 @@ class RagPipeline {
   };
   struct Draft;
 
+  std::shared_ptr<AnswerShelf> OpenAnswers(const RagRequest& request) const;
+  void ConnectAnswers(const PreparedPrompt& prompt, Request* request) const;
   Status CollectPieces(const RagRequest& request, Draft* draft);
   Status AddNamed(const DocumentInput& document, Draft* draft);
   Status CheckAccess(const Encoding& encoding, const std::string& collection,

@@ -42,6 +42,7 @@ struct RagRequest {
   SearchFilter filter;  // of the retrieval
   CacheOptions cache;
   std::string cache_salt;  // KV is shared only among requests of the same salt
+  std::string tenant;      // TenantOf the API key: past answers are shared only within it
 };
 
 // What happened to one document (or retrieved chunk) of a request.

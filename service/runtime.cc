@@ -113,6 +113,17 @@ Status Runtime::BuildStore() {
   choice_records_ = Database::Store(database_, "choices");
   choices_ = std::make_unique<PolicyChoices>(*choice_records_);
   statistics_ = Statistics::Open(database_);
+  return BuildAnswers();
+}
+
+// Without speculation nothing would read them: none are kept, and what was kept stays.
+Status Runtime::BuildAnswers() {
+  answer_records_ = Database::Store(database_, "answers");
+  if (config_.engine_answer_index == "off") return AnswerStore::EraseAll(*answer_records_);
+  if (config_.engine_speculation == "off") return Status::Ok();
+  AnswerStoreOptions options;
+  options.bytes = static_cast<size_t>(config_.engine_answer_index_mib) << 20;
+  answers_ = std::make_unique<AnswerStore>(*answer_records_, options);
   return Status::Ok();
 }
 

@@ -20,6 +20,7 @@
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "retrieval/retriever.h"
+#include "service/answer_store.h"
 #include "service/audit_store.h"
 #include "service/config.h"
 #include "service/encoding.h"
@@ -65,6 +66,13 @@ class Runtime {
   // knows).
   AuditScope AuditScopeOf(const std::string& ingestion, const std::vector<int32_t>& primer,
                           KvCodec codec) const;
+  // What answers are drafted from; null: none are kept.
+  AnswerStore* answers() const { return answers_.get(); }
+  // Of requests of a tenant and salt over a collection.
+  AnswerScope AnswerScopeOf(const std::string& collection, const std::string& salt,
+                            const std::string& tenant) const {
+    return {model_->digest, collection, salt, tenant};
+  }
   KvCodec codec() const { return codec_; }
   const std::string& model_name() const { return model_name_; }
   double start_ms() const { return start_ms_; }
@@ -100,6 +108,7 @@ class Runtime {
   Runtime() = default;
   Status Build(RuntimeParts parts);
   Status BuildStore();
+  Status BuildAnswers();
   void ConnectReclaimer();
   Status BuildEncoding();
   ChunkKey MakeKey(const std::string& name_space, const ChunkContext& context,
@@ -125,10 +134,12 @@ class Runtime {
   std::unique_ptr<AuditStore> audits_;
   std::unique_ptr<OrderedStore> choice_records_;
   std::unique_ptr<PolicyChoices> choices_;
+  std::unique_ptr<OrderedStore> answer_records_;
+  std::unique_ptr<AnswerStore> answers_;
   std::unique_ptr<Statistics> statistics_;
   std::unique_ptr<PrefixIndex> prefix_index_;
   std::unique_ptr<TieredCache> cache_;
-  std::unique_ptr<Engine> engine_;  // its thread calls into cache and index: ends first
+  std::unique_ptr<Engine> engine_;  // its thread calls into cache, index and answers: ends first
 
   std::mutex retrieval_mutex_;
   std::shared_ptr<Embedder> embedder_;

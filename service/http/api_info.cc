@@ -61,6 +61,26 @@ json::object TotalsObject(const StatisticsTotals& totals) {
           {"load_ms", totals.load_ms}};
 }
 
+json::object DraftersObject(const EngineStats& stats) {
+  json::object object;
+  for (size_t i = 0; i < kDraftSources; ++i) {
+    object[DraftSourceName(DraftSource(i))] = {{"drafted", stats.drafts[i].drafted},
+                                               {"accepted", stats.drafts[i].accepted}};
+  }
+  return object;
+}
+
+json::object AnswersObject(const Runtime& runtime) {
+  if (runtime.answers() == nullptr) return {{"on", false}};
+  const AnswerStoreStats stats = runtime.answers()->stats();
+  return {{"on", true},
+          {"answers", stats.answers},
+          {"bytes", stats.bytes},
+          {"evicted", stats.evicted},
+          {"queue_full", stats.dropped},
+          {"unreadable", stats.unreadable}};
+}
+
 json::object EngineObject(const EngineStats& stats) {
   return {{"running", stats.running},
           {"waiting", stats.waiting},
@@ -71,6 +91,8 @@ json::object EngineObject(const EngineStats& stats) {
           {"tokens_generated", stats.tokens_generated},
           {"tokens_drafted", stats.tokens_drafted},
           {"drafts_accepted", stats.drafts_accepted},
+          {"drafters", DraftersObject(stats)},
+          {"drafters_dropped", stats.drafters_dropped},
           {"requests_finished", stats.requests_finished},
           {"longest_queued_ms", stats.longest_queued_ms}};
 }
@@ -198,6 +220,7 @@ std::string StatsBody(ServiceContext& service) {
                     {"totals", TotalsObject(snapshot.totals)},
                     {"session", TotalsObject(snapshot.session)},
                     {"engine", EngineObject(service.runtime.engine().stats())},
+                    {"past_answers", AnswersObject(service.runtime)},
                     {"cache", CacheObject(service.runtime.cache())},
                     {"loading", LoadingObject(service.runtime.cache())},
                     {"store", StoreObject(service)},

@@ -101,15 +101,23 @@ bool ConstantTimeEqual(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
+namespace {
+constexpr std::string_view kBearer = "Bearer ";
+}  // namespace
+
 bool IsAuthorized(std::string_view authorization, const std::vector<std::string>& keys) {
   if (keys.empty()) return true;
-  constexpr std::string_view scheme = "Bearer ";
-  if (!authorization.starts_with(scheme)) return false;
+  if (!authorization.starts_with(kBearer)) return false;
   bool match = false;
   for (const std::string& key : keys) {
-    match |= ConstantTimeEqual(authorization.substr(scheme.size()), key);
+    match |= ConstantTimeEqual(authorization.substr(kBearer.size()), key);
   }
   return match;
+}
+
+std::string ApiKeyOf(std::string_view authorization, const std::vector<std::string>& keys) {
+  if (keys.empty() || !IsAuthorized(authorization, keys)) return "";
+  return std::string(authorization.substr(kBearer.size()));
 }
 
 }  // namespace kvasir

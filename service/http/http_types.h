@@ -39,4 +39,7 @@ bool ConstantTimeEqual(std::string_view a, std::string_view b);
 // Whether an Authorization header carries one of the keys ("Bearer KEY"). No keys = open.
 bool IsAuthorized(std::string_view authorization, const std::vector<std::string>& keys);
 
+// The key of an authorized header; "" without keys, whatever the header says.
+std::string ApiKeyOf(std::string_view authorization, const std::vector<std::string>& keys);
+
 }  // namespace kvasir

@@ -12,6 +12,7 @@
 #include "service/http/generation.h"
 #include "service/http/sse.h"
 #include "service/log.h"
+#include "service/name_space.h"
 #include "service/random_id.h"
 
 namespace kvasir {
@@ -106,13 +107,14 @@ HttpReply SafeHandle(ServiceContext& service, const RouteMatch& match, const Htt
 using StartResult = ApiResult<std::shared_ptr<Generation>>;
 
 StartResult SafeStart(ServiceContext& service, const RouteMatch& match, const std::string& body,
-                      std::function<void()> wake) {
+                      const std::string& tenant, std::function<void()> wake) {
   try {
     RequestLimits limits;
     limits.documents = static_cast<size_t>(service.runtime.config().limits_documents);
     auto request = match.route == Route::kChat ? ParseChatRequest(body, limits)
                                                : ParseCompletionRequest(body, limits);
     if (!request.ok()) return request.error();
+    request->rag.tenant = tenant;
     const std::string& model = request->model;
     if (!model.empty() && model != "default" && model != service.runtime.model_name()) {
       ApiError error = BadField("model",
@@ -274,9 +276,12 @@ asio::awaitable<void> Session::Generate() {
   WatchForClose(wake);
   ServiceContext& service = shared_->service;
   ++shared_->work_queued;
-  std::function<StartResult()> start = [&service, match = match_, body = std::move(request_.body),
-                                        wake]() -> StartResult {
-    return SafeStart(service, match, body, [wake] { wake->Signal(); });
+  std::function<StartResult()> start =
+      [&service, match = match_, body = std::move(request_.body),
+       tenant =
+           TenantOf(ApiKeyOf(request_.authorization, service.runtime.config().server_api_keys)),
+       wake]() -> StartResult {
+    return SafeStart(service, match, body, tenant, [wake] { wake->Signal(); });
   };
   StartResult started = co_await RunOn<StartResult>(shared_->work, std::move(start));
   --shared_->work_queued;

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <stdexcept>
+
+#include "engine/answer_drafter.h"
 #include "tests/engine/engine_harness.h"
 
 namespace kvasir {
@@ -182,6 +185,71 @@ TEST_F(SpeculativeEngine, FullStepsLeaveRoomForEveryAnswer) {
   for (uint64_t seed = 1; seed <= 5; ++seed) requests.push_back(Repeating(30, seed));
   const auto mixed = RunAll(*drafting, requests);
   for (size_t i = 0; i < requests.size(); ++i) ExpectSame(mixed[i], RunOne(*plain, requests[i]));
+}
+
+// ---- a request's own drafter
+
+// Answers that no prompt holds: what past answers know is what there is to draft.
+TEST_F(SpeculativeEngine, PastAnswersAreDrafts) {
+  const auto plain = MakeEngine(false), drafting = MakeEngine(true);
+  Request request = Ask({Fresh(RandomTokens(30, 11))}, 40);
+  request.sampling.temperature = 1.5f;
+  request.sampling.seed = 4;
+  const Answer want = RunOne(*plain, request);
+  const Answer before = RunOne(*drafting, request);
+  ExpectSame(before, want);
+  const auto index = std::make_shared<const SuffixIndex>(
+      SuffixIndex::Answers{std::make_shared<const PastAnswer>(PastAnswer{want.tokens, 1})});
+  request.drafter = [index] { return std::make_unique<AnswerDrafter>([index] { return index; }); };
+  const uint64_t steps = drafting->stats().steps;
+  const Answer got = RunOne(*drafting, request);
+  ExpectSame(got, want);
+  EXPECT_LT(drafting->stats().steps - steps, 20u);
+  EXPECT_GT(got.end.drafts.accepted, 20);
+  const EngineStats stats = drafting->stats();
+  const DraftCounts& answers = stats.drafts[size_t(DraftSource::kAnswers)];
+  EXPECT_GT(answers.accepted, 20);
+  EXPECT_EQ(stats.drafts[0].drafted + answers.drafted, int64_t(stats.tokens_drafted));
+  EXPECT_EQ(stats.drafters_dropped, 0u);
+}
+
+class Broken final : public Drafter {
+ public:
+  Broken(int appends, int drafts) : appends_(appends), drafts_(drafts) {}
+  void Append(int32_t) override {
+    if (appends_-- == 0) throw std::runtime_error("broken");
+  }
+  Guess Draft(int32_t) override {
+    if (drafts_-- == 0) throw 7;
+    return {{-5, 1 << 30}, 100, DraftSource::kAnswers};  // no tokens of any model
+  }
+
+ private:
+  int appends_, drafts_;
+};
+
+TEST_F(SpeculativeEngine, AFailingDrafterIsDroppedAndTheAnswerGoesOn) {
+  const auto plain = MakeEngine(false), drafting = MakeEngine(true);
+  const Answer want = RunOne(*plain, Repeating(40));
+  const std::vector<std::function<std::unique_ptr<Drafter>()>> broken = {
+      [] { return std::make_unique<Broken>(0, 99); },
+      [] { return std::make_unique<Broken>(5, 99); },
+      [] { return std::make_unique<Broken>(99, 0); },
+      [] { return std::make_unique<Broken>(99, 5); },
+      []() -> std::unique_ptr<Drafter> { throw std::runtime_error("broken"); },
+  };
+  for (size_t i = 0; i < broken.size(); ++i) {
+    Request request = Repeating(40);
+    request.drafter = broken[i];
+    const Answer got = RunOne(*drafting, request);
+    ExpectSame(got, want);
+    EXPECT_TRUE(got.end.status.ok());
+    EXPECT_GT(got.end.drafts.accepted, 0) << "the others go on";
+    EXPECT_EQ(drafting->stats().drafters_dropped, i + 1);
+  }
+  Request request = Repeating(40);
+  request.drafter = [] { return std::make_unique<Broken>(99, 99); };
+  ExpectSame(RunOne(*drafting, request), want);
 }
 
 }  // namespace

@@ -72,6 +72,9 @@ TEST(Authorization, OnlyAWholeKeyOpens) {
   for (const char* wrong : {"", "beta", "Bearer ", "Bearer bet", "Bearer betaa", "Basic beta"}) {
     EXPECT_FALSE(IsAuthorized(wrong, {"alpha", "beta"})) << wrong;
   }
+  EXPECT_EQ(ApiKeyOf("Bearer beta", {"alpha", "beta"}), "beta");
+  EXPECT_EQ(ApiKeyOf("Bearer bet", {"alpha", "beta"}), "");
+  EXPECT_EQ(ApiKeyOf("Bearer beta", {}), "") << "nobody has checked it";
   EXPECT_TRUE(ConstantTimeEqual("", ""));
   EXPECT_FALSE(ConstantTimeEqual("a", ""));
   EXPECT_FALSE(ConstantTimeEqual("", "a"));
