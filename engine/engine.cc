@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/engine_impl.h"
+#include "engine/vocabulary_check.h"
 
 namespace kvasir {
 namespace {
@@ -29,6 +30,24 @@ Status CheckOptions(const EngineOptions& options, const ModelConfig& config) {
   return Status::Ok();
 }
 
+// Null if none is wanted.
+Result<std::unique_ptr<DraftModel>> MakeDraftModel(const Model& model,
+                                                   const std::shared_ptr<Backend>& backend,
+                                                   const EngineOptions& options) {
+  if (options.draft_model == nullptr) return std::unique_ptr<DraftModel>();
+  KVASIR_RETURN_IF_ERROR(CheckSameVocabulary(model, *options.draft_model));
+  if (options.draft_tokens == 0) return std::unique_ptr<DraftModel>();
+  if (options.draft_window < 1) {
+    return InvalidArgument("draft_window is " + N(options.draft_window) +
+                           "; it must be at least 1");
+  }
+  DraftModelOptions draft;
+  draft.pool_bytes = options.draft_pool_bytes;
+  draft.kv_dtype = options.kv_dtype;
+  draft.window = options.draft_window;
+  return DraftModel::Create(options.draft_model, backend, draft);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> model,
@@ -46,8 +65,10 @@ Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> mode
   }
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
                           backend->CreateKvPool(layout, static_cast<int32_t>(blocks)));
-  return std::unique_ptr<Engine>(
-      std::make_unique<EngineImpl>(std::move(model), std::move(backend), std::move(pool), options));
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<DraftModel> draft,
+                          MakeDraftModel(*model, backend, options));
+  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
+      std::move(model), std::move(backend), std::move(pool), std::move(draft), options));
 }
 
 }  // namespace kvasir

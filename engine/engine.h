@@ -47,6 +47,12 @@ struct EngineOptions {
   // step: as many as pay
   // (engine/speculation.h), none, or always so many where there is a guess.
   int32_t draft_tokens = kDraftWhatPays;
+  // A smaller model of the same vocabulary, packed for the same backend, that guesses where nothing
+  // else does (engine/draft_model.h); null = none. The bytes of its KV pool, and how many of a
+  // prompt's last tokens it reads: more make better guesses and cost time at an answer's begin.
+  std::shared_ptr<const Model> draft_model;
+  size_t draft_pool_bytes = size_t{64} << 20;
+  int32_t draft_window = 256;
   // Fill blocks with NaN when they are freed and at start, so that a read of stale KV shows.
 #ifdef NDEBUG
   bool poison_blocks = false;

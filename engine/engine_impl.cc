@@ -13,10 +13,17 @@ namespace {
 
 std::string N(int64_t value) { return std::to_string(value); }
 
+// A step with few rows takes as long as its weights take to read.
+double CostOf(const Model* draft, const Model& model) {
+  if (draft == nullptr) return 1;
+  return static_cast<double>(draft->WeightBytes()) / static_cast<double>(model.WeightBytes());
+}
+
 }  // namespace
 
 EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backend> backend,
-                       std::unique_ptr<KvPool> kv_pool, const EngineOptions& options)
+                       std::unique_ptr<KvPool> kv_pool, std::unique_ptr<DraftModel> draft_model,
+                       const EngineOptions& options)
     : backend_(std::move(backend)),
       model_(std::move(model)),
       options_(options),
@@ -26,7 +33,8 @@ EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backe
       scheduler_(&blocks_, {options.step_rows, options.max_sequences, options.order},
                  [this](int32_t blocks) { return Reclaim(blocks); }),
       runner_(*model_, *backend_, *kv_pool_, blocks_),
-      drafting_(options.draft_tokens, model_->config.vocab) {
+      drafting_(options.draft_tokens, model_->config.vocab, std::move(draft_model),
+                CostOf(options.draft_model.get(), *model_)) {
   if (options_.poison_blocks) {
     for (int32_t block = 0; block < blocks_.total(); ++block) Poison(block);
   }

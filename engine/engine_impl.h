@@ -27,7 +27,8 @@ namespace kvasir {
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backend> backend,
-             std::unique_ptr<KvPool> kv_pool, const EngineOptions& options);
+             std::unique_ptr<KvPool> kv_pool, std::unique_ptr<DraftModel> draft_model,
+             const EngineOptions& options);
   ~EngineImpl() override;
 
   Result<RequestId> Submit(Request request) override;

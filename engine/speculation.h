@@ -24,25 +24,49 @@ struct DraftRecord {
   double share() const { return right / tried; }
 };
 
-class Speculation {
+// What steps of a model take: the line a + b rows through the steps seen, the older ones fading.
+class StepTimes {
  public:
-  static constexpr int32_t kProbeEvery = 16;
-
-  // A step that only decoded.
-  void RecordStep(int32_t rows, double seconds);
-  // Drafts of one answer in a step that has `rows_beside` rows of others; 0 = do not draft.
-  int32_t Length(const DraftRecord& record, int32_t rows_beside) const;
-  // The same, with its turn among the probes.
-  int32_t NextLength(DraftRecord* record, int32_t rows_beside) const;
-  // `accepted` of `drafted` were right; those behind the first wrong one were not tried.
-  static void RecordDrafts(int32_t drafted, int32_t accepted, DraftRecord* record);
-
-  // Estimated seconds of a step of so many rows, relative to one row; 1 + (rows - 1) / 8 until
-  // steps of several sizes were seen.
-  double Cost(int32_t rows) const;
+  void Record(int32_t rows, double seconds);
+  // b / (a + b): what one more row costs beside the first; 1/8 until steps of several sizes were
+  // seen.
+  double Slope() const;
+  double Seconds(int32_t rows) const;  // 0 = nothing seen
 
  private:
   double weight_ = 0, rows_ = 0, seconds_ = 0, squares_ = 0, products_ = 0;  // decayed sums
+};
+
+class Speculation {
+ public:
+  static constexpr int32_t kProbeEvery = 16;
+  static constexpr double kDraftDecay = 0.9;  // a draft's weight halves in about 7
+
+  // A step that only decoded.
+  void RecordStep(int32_t rows, double seconds) { times_.Record(rows, seconds); }
+  // Drafts of one answer in a step that has `rows_beside` rows of others; 0 = do not draft.
+  // draft_cost: of making one draft, relative to a step of one row.
+  int32_t Length(const DraftRecord& record, int32_t rows_beside, double draft_cost = 0) const;
+  // Steps of one row that drafting the best length saves over `tokens` tokens of the answer.
+  double Saved(const DraftRecord& record, int32_t rows_beside, double draft_cost,
+               int32_t tokens) const;
+  // The same, with its turn among the probes.
+  int32_t NextLength(DraftRecord* record, int32_t rows_beside) const;
+  // `accepted` of `drafted` were right; those behind the first wrong one were not tried.
+  static void RecordDrafts(int32_t drafted, int32_t accepted, DraftRecord* record,
+                           double decay = kDraftDecay);
+
+  // Estimated seconds of a step of so many rows, relative to one row; 1 + (rows - 1) / 8 until
+  // steps of several sizes were seen.
+  double Cost(int32_t rows) const { return 1 + times_.Slope() * (rows - 1); }
+  // Seconds of a step of one row; 0 = nothing seen.
+  double OneRow() const { return times_.Seconds(1); }
+
+ private:
+  // Tokens that all of a step's answers gain in the time of a step of one row.
+  double Rate(double share, int32_t drafts, int32_t rows_beside, double draft_cost) const;
+
+  StepTimes times_;
 };
 
 }  // namespace kvasir

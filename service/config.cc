@@ -113,6 +113,8 @@ const std::vector<Key>& Keys() {
       Choice("engine.schedule", &Config::engine_schedule, {"fcfs", "sjf", "lpm"}),
       Choice("engine.answer_index", &Config::engine_answer_index, {"on", "off"}),
       Integer("engine.answer_index_mib", &Config::engine_answer_index_mib, 1, 2048),
+      Text("engine.draft_model", &Config::engine_draft_model),
+      Integer("engine.draft_pool_mib", &Config::engine_draft_pool_mib, 1, 1 << 20),
       Integer("cache.memory_mib", &Config::cache_memory_mib, 0, 1 << 24),
       Choice("cache.codec", &Config::cache_codec, {"int8", "fp16", "int4"}),
       Choice("cache.load", &Config::cache_load, {"auto", "always"}),

@@ -40,6 +40,10 @@ struct Config {
   // is erased), and the memory that all of them may take.
   std::string engine_answer_index = "on";
   int64_t engine_answer_index_mib = 16;
+  // A smaller GGUF file of the same vocabulary that drafts answers: a path, or a file name in the
+  // models folder; "" = none. And the bytes of its KV pool.
+  std::string engine_draft_model;
+  int64_t engine_draft_pool_mib = 64;
 
   int64_t cache_memory_mib = 256;
   std::string cache_codec = "int8";  // int8 | fp16 | int4, of new collections

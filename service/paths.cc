@@ -55,6 +55,10 @@ Result<std::string> FindEmbedder(const Config& config) {
   return FindInModels(config.model_embedder, "embedder", "model.embedder");
 }
 
+Result<std::string> FindDraftModel(const Config& config) {
+  return FindInModels(config.engine_draft_model, "draft model", "engine.draft_model");
+}
+
 std::vector<std::string> ListModels() {
   std::vector<std::string> names;
   std::error_code error;

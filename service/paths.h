@@ -18,6 +18,8 @@ std::string DataFolder(const Config& config);
 // The model's file and the embedder's folder; kNotFound says where was looked and how to get it.
 Result<std::string> FindModel(const Config& config);
 Result<std::string> FindEmbedder(const Config& config);
+// Of the draft model, which must be configured.
+Result<std::string> FindDraftModel(const Config& config);
 // File names of *.gguf in the models folder, sorted.
 std::vector<std::string> ListModels();
 

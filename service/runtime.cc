@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <utility>
 
 #include "cache/fusion_policy.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -28,7 +29,7 @@ CpuOptions CpuOptionsOf(const Config& config) {
   return options;
 }
 
-EngineOptions EngineOptionsOf(const Config& config) {
+EngineOptions EngineOptionsOf(const Config& config, std::shared_ptr<const Model> draft_model) {
   EngineOptions options;
   options.pool_bytes = static_cast<size_t>(config.engine_pool_mib) << 20;
   options.kv_dtype = config.engine_kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
@@ -38,6 +39,8 @@ EngineOptions EngineOptionsOf(const Config& config) {
   if (order.ok()) options.order = *order;  // the configuration has checked it
   options.draft_tokens = config.engine_speculation == "auto" ? kDraftWhatPays : 0;
   options.max_context = static_cast<int32_t>(config.engine_max_context);
+  options.draft_model = std::move(draft_model);
+  options.draft_pool_bytes = static_cast<size_t>(config.engine_draft_pool_mib) << 20;
   return options;
 }
 
@@ -47,6 +50,9 @@ Result<RuntimeParts> LoadParts(const Config& config) {
   RuntimeParts parts;
   parts.backend = std::move(backend);
   KVASIR_ASSIGN_OR_RETURN(parts.model, LoadGgufModel(path, *parts.backend));
+  if (config.engine_draft_model.empty() || config.engine_speculation == "off") return parts;
+  KVASIR_ASSIGN_OR_RETURN(const std::string draft, FindDraftModel(config));
+  KVASIR_ASSIGN_OR_RETURN(parts.draft_model, LoadGgufModel(draft, *parts.backend));
   return parts;
 }
 
@@ -74,13 +80,15 @@ Status Runtime::Build(RuntimeParts parts) {
   KVASIR_ASSIGN_OR_RETURN(codec_, ParseKvCodec(config_.cache_codec));
   backend_ = std::move(parts.backend);
   model_ = std::move(parts.model);
+  draft_model_ = std::move(parts.draft_model);
   embedder_ = std::move(parts.embedder);
   model_name_ = std::filesystem::path(model_->path).stem().string();
   if (model_name_.empty()) model_name_ = model_->config.name;
   KVASIR_ASSIGN_OR_RETURN(tokenizer_, MakeTokenizer(model_->vocabulary));
   template_ = std::make_unique<ChatTemplate>(ChatTemplate::Detect(model_->vocabulary, *tokenizer_));
   KVASIR_RETURN_IF_ERROR(BuildStore());
-  KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, EngineOptionsOf(config_)));
+  KVASIR_ASSIGN_OR_RETURN(engine_,
+                          Engine::Create(model_, backend_, EngineOptionsOf(config_, draft_model_)));
   KVASIR_RETURN_IF_ERROR(BuildEncoding());
   prefix_index_ = std::make_unique<PrefixIndex>();
   TieredCacheOptions options;

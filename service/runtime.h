@@ -36,6 +36,7 @@ struct RuntimeParts {
   std::shared_ptr<Backend> backend;
   std::shared_ptr<const Model> model;
   std::shared_ptr<Embedder> embedder;  // null: the configured one, when first asked for
+  std::shared_ptr<const Model> draft_model = nullptr;  // packed for the same backend; null: none
 };
 
 class Runtime {
@@ -76,7 +77,7 @@ class Runtime {
   KvCodec codec() const { return codec_; }
   const std::string& model_name() const { return model_name_; }
   double start_ms() const { return start_ms_; }
-  RuntimeParts parts() const { return {backend_, model_, nullptr}; }
+  RuntimeParts parts() const { return {backend_, model_, nullptr, draft_model_}; }
 
   // Loads the embedder and the vectors at the first call.
   Result<Retriever*> retrieval();
@@ -123,7 +124,7 @@ class Runtime {
   std::string model_name_;
   double start_ms_ = 0;
   std::shared_ptr<Backend> backend_;
-  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Model> model_, draft_model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> template_;
   std::shared_ptr<Database> database_;

@@ -17,6 +17,7 @@ struct SettingFlag {
 constexpr SettingFlag kSettingFlags[] = {
     {"--data", "data.folder", "Data folder (default: $XDG_DATA_HOME/kvasir)"},
     {"--model", "model.path", "GGUF file, or its name in the models folder"},
+    {"--draft-model", "engine.draft_model", "Smaller GGUF of the same vocabulary that drafts"},
     {"--embedder", "model.embedder", "Folder of the sentence embedder, or its name"},
     {"--threads", "engine.threads", "Compute threads (0 = all cores)"},
     {"--pool-mib", "engine.pool_mib", "Size of the KV pool"},

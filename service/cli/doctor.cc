@@ -7,6 +7,7 @@
 #include <fstream>
 #include <thread>
 
+#include "engine/vocabulary_check.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
@@ -48,6 +49,22 @@ void CheckHardware(std::vector<Finding>* findings) {
   findings->push_back({"memory", memory + " available"});
 }
 
+Status TryDraftModel(const Config& config, std::string* path) {
+  KVASIR_ASSIGN_OR_RETURN(*path, FindDraftModel(config));
+  KVASIR_ASSIGN_OR_RETURN(const std::string model_path, FindModel(config));
+  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                          CreateCpuBackend({.threads = 1, .isa = Isa::kAuto}));
+  KVASIR_ASSIGN_OR_RETURN(const auto model, LoadGgufModel(model_path, *backend));
+  KVASIR_ASSIGN_OR_RETURN(const auto draft, LoadGgufModel(*path, *backend));
+  return CheckSameVocabulary(*model, *draft);
+}
+
+void CheckDraftModel(const Config& config, std::vector<Finding>* findings) {
+  std::string path;
+  const Status status = TryDraftModel(config, &path);
+  findings->push_back({"draft model", status.ok() ? path : status.message(), !status.ok()});
+}
+
 void CheckModels(const Config& config, std::vector<Finding>* findings) {
   std::string names;
   for (const std::string& name : ListModels()) names += (names.empty() ? "" : ", ") + name;
@@ -70,6 +87,7 @@ void CheckModels(const Config& config, std::vector<Finding>* findings) {
                              : model.status().message(),
                          !model.ok()});
   }
+  if (!config.engine_draft_model.empty()) CheckDraftModel(config, findings);
   const auto embedder = FindEmbedder(config);
   findings->push_back(
       {"embedder", embedder.ok() ? *embedder : embedder.status().message(), !embedder.ok()});

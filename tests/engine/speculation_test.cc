@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <stdexcept>
 
 #include "engine/answer_drafter.h"
@@ -55,6 +56,23 @@ TEST(Speculation, DraftsWhatBringsMostTokensASecond) {
   EXPECT_LT(some, kMostDrafts);
   EXPECT_EQ(Seen(2).Length(WithShare(0.05), 0), 0);
   EXPECT_GE(Seen(2).Length(WithShare(0.95), 0), some);
+}
+
+TEST(Speculation, WhatADraftCostsCounts) {
+  const Speculation seen = Seen(1.2);
+  const DraftRecord right = WithShare(0.9);
+  EXPECT_EQ(seen.Length(right, 0, 0), kMostDrafts);
+  const int32_t some = seen.Length(right, 0, 0.2);
+  EXPECT_GT(some, 0);
+  EXPECT_LT(some, kMostDrafts);
+  EXPECT_EQ(seen.Length(right, 0, 1), 0) << "a draft costs as much as a step";
+  EXPECT_EQ(seen.Length(WithShare(0.2), 0, 0.2), 0);
+  EXPECT_EQ(seen.Saved(right, 0, 1, 100), 0);
+  EXPECT_GT(seen.Saved(right, 0, 0.1, 100), seen.Saved(right, 0, 0.2, 100));
+  EXPECT_GT(seen.Saved(right, 0, 0.2, 100), 20);
+  EXPECT_LT(seen.Saved(right, 0, 0.2, 100), 100) << "of a hundred steps";
+  EXPECT_NEAR(seen.OneRow(), 0.01, 1e-9);
+  EXPECT_EQ(Speculation().OneRow(), 0);
 }
 
 TEST(Speculation, DeclinedGuessesAreProbed) {
@@ -211,6 +229,83 @@ TEST_F(SpeculativeEngine, PastAnswersAreDrafts) {
   EXPECT_GT(answers.accepted, 20);
   EXPECT_EQ(stats.drafts[0].drafted + answers.drafted, int64_t(stats.tokens_drafted));
   EXPECT_EQ(stats.drafters_dropped, 0u);
+}
+
+// The same guess at every step, right or wrong.
+class Insisting final : public Drafter {
+ public:
+  explicit Insisting(Ids guess) : guess_(std::move(guess)) {}
+  void Append(int32_t) override {}
+  Guess Draft(int32_t) override { return {guess_, 100, DraftSource::kAnswers}; }
+
+ private:
+  Ids guess_;
+};
+
+// Pearson's chi-square of three drawn tokens against the exact probabilities, which teacher forcing
+// tells. Sound draws exceed df + 4 sqrt(2 df) less than once in a thousand seeds, and these are
+// fixed.
+TEST_F(SpeculativeEngine, SampledAnswersHaveTheModelsDistribution) {
+  constexpr int32_t kChoices = 4, kCells = kChoices * kChoices * kChoices, kDraws = 3000;
+  const Ids choices = {50, 51, 52, 53};
+  Request request = Ask({Fresh(RandomTokens(30, 21))}, 5);
+  for (const int32_t token : choices) request.sampling.logit_bias.emplace_back(token, 80.0f);
+  const auto drafting = MakeEngine(true);
+  const auto chances = [&](const std::vector<float>& logits) {
+    std::vector<double> p;
+    double sum = 0;
+    for (const int32_t token : choices) sum += p.emplace_back(std::exp(logits[size_t(token)]));
+    for (double& value : p) value /= sum;
+    return p;
+  };
+  // Of every path (a, b, any) the logits behind a and behind b; the prompt's before the first.
+  Request forced = request;
+  forced.only_forced = true;
+  for (const int32_t a : choices) {
+    for (const int32_t b : choices) forced.forced.push_back({a, b, a});
+  }
+  const Answer paths = RunOne(*MakeEngine(false), forced);
+  ASSERT_EQ(paths.logits.size(), 1u + 2 * kChoices * kChoices);
+  std::vector<double> expected;
+  for (size_t path = 0; path < kChoices * kChoices; ++path) {
+    const double first = chances(paths.logits[0])[path / kChoices];
+    const double second = chances(paths.logits[1 + 2 * path])[path % kChoices];
+    for (const double third : chances(paths.logits[2 + 2 * path])) {
+      expected.push_back(kDraws * first * second * third);
+    }
+  }
+  request.sampling.temperature = 1;
+  request.drafter = [&] { return std::make_unique<Insisting>(Ids{51, 52, 50}); };
+  std::vector<int> seen(kCells, 0);
+  for (uint64_t seed = 0; seed < kDraws; seed += 60) {
+    std::vector<Request> requests(60, request);
+    for (uint64_t i = 0; i < 60; ++i) requests[i].sampling.seed = seed + i;
+    for (const Answer& answer : RunAll(*drafting, std::move(requests), false)) {
+      ASSERT_EQ(answer.tokens.size(), 5u);
+      ++seen[size_t((answer.tokens[0] - 50) * 16 + (answer.tokens[1] - 50) * 4 + answer.tokens[2] -
+                    50)];
+    }
+  }
+  double chi = 0, rare = 0;
+  int cells = -1, rare_seen = 0;
+  for (size_t i = 0; i < kCells; ++i) {
+    if (expected[i] < 5) {
+      rare += expected[i];
+      rare_seen += seen[i];
+      continue;
+    }
+    chi += (seen[i] - expected[i]) * (seen[i] - expected[i]) / expected[i];
+    ++cells;
+  }
+  if (rare >= 5) {
+    chi += (rare_seen - rare) * (rare_seen - rare) / rare;
+    ++cells;
+  }
+  EXPECT_GT(cells, 10);
+  EXPECT_LT(chi, cells + 4 * std::sqrt(2.0 * cells)) << cells << " degrees of freedom";
+  const EngineStats stats = drafting->stats();
+  EXPECT_GT(stats.drafts_accepted, 500u) << "of " << stats.tokens_drafted;
+  EXPECT_GT(stats.tokens_drafted, stats.drafts_accepted + 500);
 }
 
 class Broken final : public Drafter {

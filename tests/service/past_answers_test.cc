@@ -169,5 +169,41 @@ TEST_F(PastAnswers, OffKeepsNoneAndErasesWhatWasKept) {
   EXPECT_EQ(KeptOf(question), 0);
 }
 
+// ---- the draft model
+
+TEST_F(PastAnswers, ADraftModelChangesNoAnswer) {
+  const RagRequest question = Question({"cats nap"}, CacheMode::kExact);
+  const std::string answer = Answer(question);
+  Stop();
+  test::TinyModelOptions options = ModelOptions();
+  options.layers = 1;
+  auto draft = LoadGgufModel(test::WriteTinyModel(options), *parts_.backend);
+  ASSERT_TRUE(draft.ok());
+  parts_.draft_model = *draft;
+  Start();
+  EXPECT_EQ(Answer(question), answer);
+}
+
+TEST_F(PastAnswers, ADraftModelOfAnotherVocabularyIsRefusedAtTheStart) {
+  Stop();
+  auto draft = LoadGgufModel(test::WriteTinyModel(ModelOptions()), *parts_.backend);
+  ASSERT_TRUE(draft.ok());
+  std::const_pointer_cast<Model>(*draft)->vocabulary.tokens[7] = "seven";
+  parts_.draft_model = *draft;
+  const auto runtime = Runtime::Create(config_, parts_);
+  ASSERT_FALSE(runtime.ok());
+  for (const std::string& part : {(*draft)->path, parts_.model->path, std::string("'seven'")}) {
+    EXPECT_NE(runtime.status().message().find(part), std::string::npos)
+        << runtime.status().message();
+  }
+  parts_.draft_model = nullptr;
+  Config config = config_;
+  config.engine_draft_model = "no-such-file.gguf";
+  config.model_path = test::WriteTinyModel(ModelOptions());
+  const auto missing = Runtime::Create(config);
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.status().message().find("no-such-file.gguf"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace kvasir
