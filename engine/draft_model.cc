@@ -135,7 +135,9 @@ Status DraftModel::CatchUp(std::span<Wish> wishes, std::vector<Wish*>* active) {
   int32_t rows_left = kCatchUpRows;
   for (Wish& wish : wishes) {
     const auto at = lanes_.find(wish.id);
-    if (at == lanes_.end() || wish.tokens < 1 || rows_left == 0) continue;
+    if (at == lanes_.end() || wish.tokens < 1) continue;
+    wish.catches_up = rows_left == 0;
+    if (wish.catches_up) continue;
     Lane& lane = at->second;
     // The guesses of last time may be right still; they are made again, in the same way.
     lane.ahead.clear();
@@ -146,6 +148,7 @@ Status DraftModel::CatchUp(std::span<Wish> wishes, std::vector<Wish*>* active) {
     AppendRows(lane, begin, end, whole, &batch);
     rows_left -= static_cast<int32_t>(end - begin);
     lane.computed = end;
+    wish.catches_up = !whole;
     if (whole) active->push_back(&wish);
   }
   return batch.rows() == 0 ? Status::Ok() : Step(batch, *active);

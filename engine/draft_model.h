@@ -34,7 +34,8 @@ class DraftModel {
   struct Wish {
     RequestId id = 0;
     int32_t tokens = 0;          // wanted
-    std::vector<int32_t> guess;  // given: fewer, or none while it catches up or has no room
+    std::vector<int32_t> guess;  // given; none while it catches up or without room
+    bool catches_up = false;     // it will have a guess later
   };
 
   // The backend must be the one that the model is packed for.

@@ -147,6 +147,7 @@ void Drafting::AskModel(std::span<Sequence* const> sequences, int32_t rows_besid
   }
   for (size_t i = 0; i < wishes.size(); ++i) {
     Answer& answer = answers_.at(wishes[i].id);
+    if (wishes[i].catches_up) continue;
     if (wishes[i].guess.empty()) {
       CountIdle(wishes[i].id, &answer);
       continue;

@@ -116,12 +116,13 @@ Guess SuffixIndex::Draft(std::span<const int32_t> tail, int32_t most) const {
   Guess best;
   best.source = DraftSource::kAnswers;
   if (most < 1 || suffixes_.empty()) return best;
+  // Where few tokens match nothing, more of them do not either: mostly one look suffices.
   const auto longest = std::min<size_t>(tail.size(), kLongestMatch);
-  for (size_t length = longest; length >= static_cast<size_t>(kShortestMatch); --length) {
+  for (auto length = static_cast<size_t>(kShortestMatch); length <= longest; ++length) {
     const Range range = Matching(tail.last(length));
-    if (range.empty()) continue;
+    if (range.empty()) break;
     Guess guess = Follow(range, static_cast<int32_t>(length), most);
-    if (guess.expected > best.expected) best = std::move(guess);
+    if (guess.expected >= best.expected) best = std::move(guess);
   }
   return best;
 }

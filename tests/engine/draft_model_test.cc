@@ -157,6 +157,24 @@ TEST(DraftModel, ReadsTheEndOfALongPromptInSlices) {
   EXPECT_GT(draft->Seconds(1), 0);
 }
 
+TEST(DraftModel, ManyPromptsAreReadOneAfterTheOther) {
+  const auto draft = Make(Same(), 4 << 20), alone = Make(Same(), 4 << 20);
+  std::vector<DraftModel::Wish> wishes;
+  for (RequestId id = 1; id <= 3; ++id) {
+    draft->Begin(id, Prompt({RandomTokens(200, id)}), Ids{7});
+    alone->Begin(id, Prompt({RandomTokens(200, id)}), Ids{7});
+    wishes.push_back({id, 2, {}});
+  }
+  for (size_t ready = 1; ready <= 3; ++ready) {
+    for (DraftModel::Wish& wish : wishes) wish.guess.clear();
+    ASSERT_TRUE(draft->Draft(wishes).ok());
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(wishes[i].catches_up, i >= ready) << i;
+      EXPECT_EQ(wishes[i].guess, i < ready ? Draft(*alone, i + 1, 2) : Ids()) << i;
+    }
+  }
+}
+
 TEST(DraftModel, WithoutRoomThereIsNoGuess) {
   const auto draft = Make(Same(), 3 * test::kTinyBlockBytes);
   draft->Begin(1, Prompt({RandomTokens(30, 6)}), Ids{7});

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Decode speed with and without drafts, on questions to be answered by a quotation and on open ones.
+"""Decode speed with and without drafts, on questions to be answered by a quotation, on open ones,
+and on open ones asked again.
 
-    tests/peers/speculation.py --data FOLDER [--items 20] [--kvasir build/release/kvasir]
+    tests/peers/speculation.py --data FOLDER [--items 20] [--draft-model FILE] [--kvasir build/release/kvasir]
 
 FOLDER holds xquad.en.json. Starts the server twice, with engine.speculation = off and auto, asks
 both the same and compares: answers must be the same text. Let nothing else run meanwhile.
@@ -20,9 +21,11 @@ QUOTE = ("Quote, word for word, the sentence of the passage that answers this qu
 OPEN = "Write a short story about a lighthouse keeper who finds this: "
 
 
-def run(model, speculation, requests):
+def run(model, speculation, requests, draft_model=None):
     """The replies of a server of its own."""
     flags = ["--set", f"engine.speculation={speculation}", "--set", "audit.share=0"]
+    if draft_model:
+        flags += ["--draft-model", draft_model]
     server = Server(None, *flags, *(["--model", model] if model else []))
     try:
         replies = [server.request("POST", "/v1/chat/completions", request) for request in requests]
@@ -59,11 +62,14 @@ def main():
     parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--kvasir", default="build/release/kvasir")
     parser.add_argument("--model")
+    parser.add_argument("--draft-model")
     options = parser.parse_args()
     os.environ["KVASIR_BINARY"] = options.kvasir
-    for kind in ("quote", "open"):
+    for kind in ("quote", "open", "again"):
         requests = make_requests(options.data / "xquad.en.json", options.items, kind)
-        plain, drafted = (run(options.model, s, requests) for s in ("off", "auto"))
+        asked = requests * (2 if kind == "again" else 1)
+        plain = run(options.model, "off", asked)[-len(requests):]
+        drafted = run(options.model, "auto", asked, options.draft_model)[-len(requests):]
         same = sum(a["choices"][0]["message"]["content"] == b["choices"][0]["message"]["content"]
                    for a, b in zip(plain, drafted))
         details = [r["usage"]["completion_tokens_details"] for r in drafted]
