@@ -71,8 +71,9 @@ struct EngineStats {
   uint64_t tokens_drafted = 0, drafts_accepted = 0;
   std::array<DraftCounts, kDraftSources> drafts;  // the same by DraftSource
   uint64_t drafters_dropped = 0;                  // because they failed
-  double longest_queued_ms = 0;                   // from arrival to the first step
-  uint64_t loads_lost = 0;                        // requests that computed what could not be loaded
+  uint64_t preemptions = 0;      // answers that gave up their blocks and were computed again
+  double longest_queued_ms = 0;  // from arrival to the first step
+  uint64_t loads_lost = 0;       // requests that computed what could not be loaded
 };
 inline constexpr int32_t kPrefillRows = 16;
 

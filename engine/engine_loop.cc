@@ -93,7 +93,12 @@ void EngineImpl::WaitForRoom() {
   if (stalled_since_ == Clock::time_point{}) stalled_since_ = now;
   if (now - stalled_since_ >= std::chrono::milliseconds(options_.stall_ms)) {
     stalled_since_ = {};
-    const Sequence& first = *scheduler_.waiting().front();
+    // Rather one that has said nothing yet than one that was preempted amid its answer.
+    const auto& waiting = scheduler_.waiting();
+    const auto silent = std::find_if(waiting.begin(), waiting.end(), [](const auto& sequence) {
+      return sequence->answered() == 0;
+    });
+    const Sequence& first = silent != waiting.end() ? **silent : *waiting.front();
     Finish(first.id(), FinishReason::kError,
            ResourceExhausted("the request needs " + std::to_string(first.BlocksNeeded()) +
                              " blocks of its own; " + std::to_string(blocks_.free()) + " of " +
@@ -294,6 +299,7 @@ void EngineImpl::PublishCounts() {
   const std::lock_guard lock(mutex_);
   stats_.running = static_cast<int32_t>(scheduler_.running().size());
   stats_.waiting = static_cast<int32_t>(scheduler_.waiting().size());
+  stats_.preemptions = scheduler_.preemptions();
 }
 
 void EngineImpl::CancelAll() {

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "engine/load_wait.h"
@@ -56,13 +57,57 @@ void Scheduler::SortByRank(Prompts* prompts) const {
                    [this](const auto& a, const auto& b) { return RankOf(*a) < RankOf(*b); });
 }
 
-bool Scheduler::TryAdmit(size_t index, StepPlan* plan) {
-  const int32_t need = waiting_[index]->BlocksNeeded();
-  auto ids = pool_->Allocate(need);
+std::optional<std::vector<int32_t>> Scheduler::Allocate(int32_t blocks) {
+  auto ids = pool_->Allocate(blocks);
   if (!ids && reclaimer_) {
-    reclaimer_(std::max(1, need - pool_->free()));
-    ids = pool_->Allocate(need);
+    reclaimer_(std::max(1, blocks - pool_->free()));
+    ids = pool_->Allocate(blocks);
   }
+  return ids;
+}
+
+bool Scheduler::PreemptLast() {
+  const auto last = std::find_if(running_.rbegin(), running_.rend(),
+                                 [](const auto& sequence) { return sequence->preemptible(); });
+  if (last == running_.rend()) return false;
+  pool_->Unref((*last)->Preempt());
+  waiting_.push_front(std::move(*last));
+  running_.erase(std::next(last).base());
+  ++preemptions_;
+  return true;
+}
+
+// False: it was preempted itself.
+bool Scheduler::GrowAnswer(Sequence* sequence) {
+  const RequestId id = sequence->id();
+  for (;;) {
+    const int32_t rows = 1 + static_cast<int32_t>(sequence->drafts().size());
+    const int32_t missing = sequence->BlocksMissing(rows);
+    if (missing == 0) return true;
+    auto ids = Allocate(missing);
+    if (ids) {
+      sequence->Grow(*ids);
+      return true;
+    }
+    if (rows > 1) {
+      sequence->ClearDrafts();
+    } else {
+      KVASIR_CHECK(PreemptLast());  // this one is preemptible
+      if (waiting_.front()->id() == id) return false;
+    }
+  }
+}
+
+// In order of admission: those that came first keep what they have.
+void Scheduler::GrowAnswers() {
+  for (size_t i = 0; i < running_.size();) {
+    Sequence* const sequence = running_[i].get();
+    if (!sequence->prefill_done() || GrowAnswer(sequence)) ++i;
+  }
+}
+
+bool Scheduler::TryAdmit(size_t index, StepPlan* plan) {
+  auto ids = Allocate(waiting_[index]->BlocksNeeded());
   if (!ids) return false;
   std::unique_ptr<Sequence> sequence = std::move(waiting_[index]);
   waiting_.erase(waiting_.begin() + std::ptrdiff_t(index));
@@ -126,6 +171,7 @@ void Scheduler::AddPrefills(StepPlan* plan) {
 
 StepPlan Scheduler::Schedule() {
   StepPlan plan;
+  GrowAnswers();
   Admit(&plan);
   AddDecodes(&plan);
   AddPrefills(&plan);

@@ -2,10 +2,12 @@
 //
 // Continuous batching: every step is formed anew from one row of every answering sequence (and its
 // drafts' rows) and slices of prompts in their order (ScheduleOrder), under a budget of rows. A
-// sequence is admitted when the pool has blocks for its whole prompt and answer, so a running one
-// never waits for memory. Waiting requests hold the shared blocks of their plans; when nothing runs
-// and the first does not fit, later ones may go first, and `stalled` says that none fits. Requests
-// whose blocks are still being loaded are passed (engine/load_wait.h).
+// sequence is admitted when the pool has blocks for its prompt and the beginning of its answer;
+// the answer's further blocks come as it grows. When there are none, the sequence that was admitted
+// last goes back to waiting and is computed again later, with all its blocks set aside, so that
+// each is preempted once at most. Waiting requests hold the shared blocks of their plans; when
+// nothing runs and the first does not fit, later ones may go first, and `stalled` says that none
+// fits. Requests whose blocks are still being loaded are passed (engine/load_wait.h).
 //
 // Not thread-safe: the engine's thread alone. Owns its sequences; the pool must outlive it.
 #pragma once
@@ -14,6 +16,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/block_pool.h"
@@ -65,6 +68,7 @@ class Scheduler {
 
   const std::deque<std::unique_ptr<Sequence>>& waiting() const { return waiting_; }
   const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
+  uint64_t preemptions() const { return preemptions_; }
 
  private:
   // Smaller = sooner.
@@ -73,12 +77,19 @@ class Scheduler {
   void SortByRank(Prompts* prompts) const;
   void Admit(StepPlan* plan);
   bool TryAdmit(size_t index, StepPlan* plan);
+  // Null if there are none, not even after asking for them.
+  std::optional<std::vector<int32_t>> Allocate(int32_t blocks);
+  void GrowAnswers();
+  bool GrowAnswer(Sequence* sequence);
+  // The preemptible sequence that was admitted last goes back to waiting. False: there is none.
+  bool PreemptLast();
   void AddDecodes(StepPlan* plan);
   void AddPrefills(StepPlan* plan);
 
   BlockPool* pool_;
   SchedulerOptions options_;
   Reclaimer reclaimer_;
+  uint64_t preemptions_ = 0;
   int64_t rows_done_ = 0;                           // scheduled so far: the clock of ageing
   std::deque<std::unique_ptr<Sequence>> waiting_;   // by rank
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission

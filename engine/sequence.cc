@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <unordered_set>
+#include <utility>
 
 #include "kernels/core/status.h"
 
 namespace kvasir {
 namespace {
+
+// Of an answer that may grow, at first.
+constexpr int32_t kFirstAnswerSlots = 2 * kBlockTokens;
 
 int32_t TokensOf(const std::vector<SegmentPlan>& segments) {
   int32_t tokens = 0;
@@ -47,12 +51,10 @@ Sequence::Sequence(RequestId id, Request request, int32_t max_context)
   KVASIR_CHECK(!rows_.empty());
   const std::vector<int32_t> bases = BasesOf(request_.prompt);
   for (size_t s = 0; s < plan.size(); ++s) segments_.push_back({bases[s], plan[s].reused(), {}});
-  for (size_t s = 0; s < segments_.size(); ++s) {
-    for (int32_t block = 0; block < BlocksFor(SlotsOf(s)); ++block) {
-      blocks_needed_ += Writes(s, block) ? 1 : 0;
-    }
-  }
-  shared_blocks_ = DistinctSharedBlocks(plan);
+  Reserve(AnswerSlots());
+  blocks_held_ = blocks_needed_ + DistinctSharedBlocks(plan);
+  const bool plain = request_.forced.empty() && !request_.attention && !request_.capture;
+  if (plain) Reserve(std::min(AnswerSlots(), kFirstAnswerSlots));
   if (request_.sampling.repetition_penalty != 1.0f) {
     for (const SegmentPlan& segment : plan) {
       history_.seen.insert(segment.token_ids.begin(), segment.token_ids.end());
@@ -60,10 +62,51 @@ Sequence::Sequence(RequestId id, Request request, int32_t max_context)
   }
 }
 
-// Slots of the segment that hold KV in the end. The last answer token is never fed back.
+void Sequence::Reserve(int32_t answer_slots) {
+  reserved_ = answer_slots;
+  blocks_needed_ = 0;
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    for (int32_t block = 0; block < BlocksFor(SlotsOf(s)); ++block) {
+      blocks_needed_ += Writes(s, block) ? 1 : 0;
+    }
+  }
+}
+
+// Slots of the segment that have blocks.
 int32_t Sequence::SlotsOf(size_t segment) const {
-  const int32_t answer = segment + 1 == segments_.size() ? std::max(0, max_tokens_ - 1) : 0;
+  const int32_t answer = segment + 1 == segments_.size() ? reserved_ : 0;
   return request_.prompt.segments[segment].tokens() + answer;
+}
+
+int32_t Sequence::BlocksMissing(int32_t rows) const {
+  const int32_t slots = request_.prompt.segments.back().tokens() + answered_ - 1 + rows;
+  return std::max(0, BlocksFor(slots) - static_cast<int32_t>(segments_.back().blocks.size()));
+}
+
+void Sequence::Grow(const std::vector<int32_t>& ids) {
+  std::vector<int32_t>& blocks = segments_.back().blocks;
+  blocks.insert(blocks.end(), ids.begin(), ids.end());
+  own_blocks_.insert(own_blocks_.end(), ids.begin(), ids.end());
+  const auto slots = static_cast<int32_t>(blocks.size()) * kBlockTokens;
+  reserved_ = std::min(AnswerSlots(), slots - request_.prompt.segments.back().tokens());
+}
+
+std::vector<int32_t> Sequence::Preempt() {
+  KVASIR_CHECK(preemptible() && appended_ == 0);
+  drafts_.clear();
+  placed_ = false;
+  next_row_ = 0;
+  const std::vector<SegmentPlan>& plan = request_.prompt.segments;
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    segments_[s].filled = plan[s].reused();
+    segments_[s].blocks.clear();
+  }
+  const auto last = static_cast<int32_t>(segments_.size()) - 1;
+  for (; answer_rows_ < answered_; ++answer_rows_) {
+    rows_.push_back({last, plan.back().tokens() + answer_rows_});
+  }
+  Reserve(AnswerSlots());
+  return std::exchange(own_blocks_, {});
 }
 
 // Whether some row of this sequence will be written to the block.
@@ -170,15 +213,21 @@ void Sequence::AppendPromptRows(int32_t rows, StepBatch* batch) {
   KVASIR_CHECK(rows <= rows_left());
   const int32_t row_begin = batch->rows();
   for (size_t i = next_row_; i < next_row_ + size_t(rows); ++i) {
-    const SegmentPlan& plan = request_.prompt.segments[size_t(rows_[i].segment)];
-    AppendRow(rows_[i], plan.token_ids[size_t(rows_[i].local)], batch);
+    AppendRow(rows_[i], TokenOf(rows_[i]), batch);
   }
   appended_ = rows;
+  if (answer_rows_ > 0) return;  // everything wanted of the prompt was had the first time
   captured_ = LastRows(capture_tokens(), row_begin, rows);
   if (request_.attention) {
     const int32_t asked = request_.attention->rows;
     watched_ = LastRows(asked > 0 ? asked : capture_tokens(), row_begin, rows);
   }
+}
+
+int32_t Sequence::TokenOf(const PromptRow& row) const {
+  const std::vector<int32_t>& prompt = request_.prompt.segments[size_t(row.segment)].token_ids;
+  const auto local = size_t(row.local);
+  return local < prompt.size() ? prompt[local] : answer_[local - prompt.size()];
 }
 
 Sequence::CaptureRows Sequence::LastRows(int32_t count, int32_t row_begin, int32_t rows) const {
@@ -199,6 +248,7 @@ void Sequence::Advance() {
 void Sequence::Answer(int32_t token) {
   ++answered_;
   last_token_ = token;
+  answer_.push_back(token);
   if (!NeedsHistory(request_.sampling)) return;
   history_.seen.insert(token);
   ++history_.answered[token];
@@ -206,6 +256,7 @@ void Sequence::Answer(int32_t token) {
 
 void Sequence::Rewind() {
   answered_ = 0;
+  answer_.clear();
   segments_.back().filled = request_.prompt.segments.back().tokens();
 }
 
@@ -215,6 +266,7 @@ bool Sequence::Force() {
     if (path_at_ == 0) Rewind();
     if (path_at_ + 1 < paths[path_].size()) {  // nothing follows a path's last token
       last_token_ = paths[path_][path_at_++];
+      answer_.push_back(last_token_);
       ++answered_;
       return true;
     }

@@ -50,14 +50,24 @@ class Sequence {
   Request& request() { return request_; }
 
   // ---- blocks
-  // How many blocks of its own the sequence needs: the copies of shared blocks that it writes into
-  // and the room for tokens without KV, the answer included.
+  // How many blocks of its own the sequence needs to begin: the copies of shared blocks that it
+  // writes into and the room for tokens without KV. Of the answer the first tokens' room alone,
+  // the rest by Grow; the whole of it once it was preempted, and with forced tokens or what is
+  // captured.
   int32_t BlocksNeeded() const { return blocks_needed_; }
-  // All blocks that must be in the pool at once: its own and the shared ones.
-  int32_t BlocksHeld() const { return blocks_needed_ + shared_blocks_; }
+  // All blocks that must be in the pool at once in the end: its own and the shared ones.
+  int32_t BlocksHeld() const { return blocks_held_; }
   // Takes over `ids` (BlocksNeeded of them); appends the copies to make before the next step.
   void Place(std::vector<int32_t> ids, std::vector<BlockCopy>* copies);
   bool placed() const { return placed_; }
+  // Blocks that the answer's next `rows` rows lack.
+  int32_t BlocksMissing(int32_t rows) const;
+  void Grow(const std::vector<int32_t>& ids);
+  // Whether its blocks may be taken away: not those of one that has room for its whole answer.
+  bool preemptible() const { return placed_ && reserved_ < AnswerSlots(); }
+  // Back to waiting: gives up its own blocks, which the caller must free. What was computed is
+  // computed again, the answer so far as if it were prompt; then the answer goes on.
+  std::vector<int32_t> Preempt();
   const std::vector<int32_t>& own_blocks() const { return own_blocks_; }
 
   // The scheduler's clock when it came (Scheduler::Enqueue).
@@ -70,7 +80,9 @@ class Sequence {
   bool prefill_done() const { return next_row_ == rows_.size(); }
   int32_t rows_left() const { return static_cast<int32_t>(rows_.size() - next_row_); }
   // Prompt tokens that no row is computed for.
-  int32_t reused_tokens() const { return prompt_tokens_ - static_cast<int32_t>(rows_.size()); }
+  int32_t reused_tokens() const {
+    return prompt_tokens_ + answer_rows_ - static_cast<int32_t>(rows_.size());
+  }
   // Appends the next `rows` prompt rows, or the decode row and those of the drafts behind it, to
   // the batch, with logits wanted for the prompt's last row and for every decode row.
   void AppendRows(int32_t rows, StepBatch* batch);
@@ -113,6 +125,10 @@ class Sequence {
   int32_t SegmentTokens(size_t segment) const { return request_.prompt.segments[segment].tokens(); }
 
  private:
+  // Slots that the whole answer takes: its last token is never fed back.
+  int32_t AnswerSlots() const { return std::max(0, max_tokens_ - 1); }
+  void Reserve(int32_t answer_slots);
+  int32_t TokenOf(const PromptRow& row) const;
   bool Writes(size_t segment, int32_t block) const;
   int32_t SlotsOf(size_t segment) const;
   // The rows of this step among the prompt's last `count`.
@@ -130,7 +146,9 @@ class Sequence {
   std::vector<PromptRow> rows_;  // in order of position
   size_t next_row_ = 0;
   int32_t appended_ = 0;  // prompt rows in the step under way
-  int32_t blocks_needed_ = 0, shared_blocks_ = 0;
+  int32_t blocks_needed_ = 0, blocks_held_ = 0;
+  int32_t reserved_ = 0;     // slots of the answer that have, or will have, their blocks
+  int32_t answer_rows_ = 0;  // of rows_: the answer up to a preemption
   int64_t queued_at_ = 0;
   bool placed_ = false;
   std::vector<int32_t> own_blocks_;
@@ -138,6 +156,7 @@ class Sequence {
   int32_t batch_row_ = 0;
   int32_t answered_ = 0;
   int32_t last_token_ = -1;
+  std::vector<int32_t> answer_;  // all of it
   std::vector<int32_t> drafts_;
   size_t path_ = 0, path_at_ = 0;  // the forced token to feed next
   std::vector<float> start_logits_;

@@ -52,6 +52,9 @@ void PrintEngine(const Runtime& runtime, std::string* out) {
   One("kvasir_requests_waiting", "gauge", "Requests that wait for a place.", stats.waiting, out);
   One("kvasir_kv_blocks_total", "gauge", "Blocks of the KV pool.", stats.blocks_total, out);
   One("kvasir_kv_blocks_free", "gauge", "Free blocks of the KV pool.", stats.blocks_free, out);
+  One("kvasir_preemptions_total", "counter",
+      "Answers that gave their pool blocks up and were computed again.",
+      static_cast<double>(stats.preemptions), out);
   One("kvasir_longest_queued_seconds", "gauge", "Longest wait for a request's first step so far.",
       stats.longest_queued_ms / 1000, out);
   One("kvasir_engine_steps_total", "counter", "Steps of the engine.",

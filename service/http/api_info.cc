@@ -94,6 +94,7 @@ json::object EngineObject(const EngineStats& stats) {
           {"drafters", DraftersObject(stats)},
           {"drafters_dropped", stats.drafters_dropped},
           {"requests_finished", stats.requests_finished},
+          {"preemptions", stats.preemptions},
           {"longest_queued_ms", stats.longest_queued_ms}};
 }
 

@@ -220,6 +220,45 @@ TEST(Engine, WaitsForRoomThenFailsTheFirstWhenNobodyMakesAny) {
   later.join();
 }
 
+// Answers that give up their blocks amid are computed again and go on as if nothing had happened:
+// greedy and sampled, with penalties that look at the answer so far, behind a shared chunk.
+TEST(Engine, PreemptionChangesNoAnswer) {
+  const auto requests = [](Engine& engine) {
+    const auto capture = test::CaptureChunk(engine, {}, RandomTokens(20, 3));
+    std::vector<Request> all;
+    for (int i = 0; i < 6; ++i) {
+      std::vector<SegmentPlan> segments;
+      if (i % 2 == 0)
+        segments.push_back(Reused(RandomTokens(20, 3), test::LoadChunk(engine, *capture)));
+      segments.push_back(Fresh(RandomTokens(10 + 3 * i, uint32_t(40 + i))));
+      Request request = Ask(std::move(segments), 150);
+      request.ignore_eos = true;
+      if (i % 3 == 1) {
+        request.sampling.temperature = 0.9f;
+        request.sampling.seed = uint64_t(i);
+        request.sampling.repetition_penalty = 1.1f;
+      }
+      all.push_back(std::move(request));
+    }
+    return all;
+  };
+  auto roomy = TinyEngine(256), tight = TinyEngine(30);
+  const std::vector<Answer> want = RunAll(*roomy, requests(*roomy));
+  const std::vector<Answer> got = RunAll(*tight, requests(*tight));
+  EXPECT_EQ(roomy->stats().preemptions, 0u);
+  EXPECT_GT(tight->stats().preemptions, 1u);
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_TRUE(got[i].end.status.ok()) << got[i].end.status.ToString();
+    EXPECT_EQ(got[i].tokens, want[i].tokens) << i;
+    ASSERT_EQ(got[i].logits.size(), want[i].logits.size());
+    for (size_t t = 0; t < got[i].logits.size(); ++t) {
+      EXPECT_TRUE(SameBits(got[i].logits[t], want[i].logits[t])) << i << " token " << t;
+    }
+  }
+  WaitUntil([&] { return tight->stats().blocks_free == 30; });
+}
+
 TEST(Engine, BlocksMayOutliveTheEngine) {
   auto engine = TinyEngine(8);
   auto blocks = test::LoadChunk(*engine, *test::CaptureChunk(*engine, {}, RandomTokens(20, 3)));

@@ -301,11 +301,44 @@ TEST(Scheduler, RemoveGivesBlocksBackWhereverTheSequenceIs) {
   EXPECT_EQ(scheduler.Remove(2), nullptr);
 }
 
+TEST(Scheduler, TheLastAdmittedGivesWayWhenAnswersGrow) {
+  BlockPool pool(8);
+  Scheduler scheduler(&pool, {}, {});
+  scheduler.Enqueue(Make(1, {Fresh(16)}, 81));  // 6 blocks in the end, 3 at first
+  scheduler.Enqueue(Make(2, {Fresh(16, 50)}, 81));
+  std::vector<RequestId> finished;
+  size_t alone = 0, together = 0;
+  StepPlan plan = scheduler.Schedule();
+  for (; plan.sequences.size() == 2; plan = scheduler.Schedule(), ++together) {
+    Play(scheduler, plan, &finished);
+  }
+  // The second answer could not grow into a fifth block: one token from its prompt and 48 more.
+  EXPECT_EQ(together, 49u);
+  ASSERT_EQ(plan.sequences.size(), 1u);
+  EXPECT_EQ(plan.sequences[0]->id(), 1u);
+  EXPECT_EQ(scheduler.preemptions(), 1u);
+  ASSERT_EQ(scheduler.waiting().size(), 1u);
+  EXPECT_EQ(scheduler.waiting().front()->answered(), 49);
+  EXPECT_EQ(scheduler.waiting().front()->rows_left(), 16 + 49);
+  EXPECT_EQ(scheduler.waiting().front()->BlocksNeeded(), 6) << "room for all of the answer";
+  for (; finished.empty(); plan = scheduler.Schedule(), ++alone) Play(scheduler, plan, &finished);
+  EXPECT_EQ(finished, std::vector<RequestId>{1});
+  ASSERT_EQ(plan.sequences.size(), 1u);
+  EXPECT_EQ(plan.batch.rows(), 16 + 49) << "prompt and answer again in one go";
+  EXPECT_EQ(plan.batch.token_ids[15], 50 + 15);
+  EXPECT_EQ(plan.batch.token_ids[16], 7);
+  EXPECT_EQ(plan.batch.positions.back(), 16 + 48);
+  EXPECT_EQ(plan.batch.logit_rows.size(), 1u);
+  for (; finished.size() == 1; plan = scheduler.Schedule()) Play(scheduler, plan, &finished);
+  EXPECT_EQ(scheduler.preemptions(), 1u);
+  EXPECT_EQ(pool.free(), 8);
+}
+
 // Random requests over shared chunks, cancelled at random: every step obeys the invariants of a
 // batch and in the end every block is back.
-TEST(Scheduler, RandomTraceKeepsInvariantsAndLeaksNothing) {
+void PlayRandomTrace(int32_t blocks, int32_t most_answer, uint64_t* preemptions) {
   std::mt19937 random(5);
-  BlockPool pool(200);
+  BlockPool pool(blocks);
   {
     std::vector<std::shared_ptr<const KvBlocks>> chunks;
     for (int i = 0; i < 6; ++i) chunks.push_back(Chunk(pool, 5 + int32_t(random() % 60)));
@@ -324,7 +357,8 @@ TEST(Scheduler, RandomTraceKeepsInvariantsAndLeaksNothing) {
           segments.push_back(Cached(chunk, chunk->tokens() + int32_t(random() % 3), recompute));
         }
         segments.push_back(Fresh(1 + int32_t(random() % 20)));
-        scheduler.Enqueue(Make(next++, std::move(segments), int32_t(random() % 30)));
+        scheduler.Enqueue(
+            Make(next++, std::move(segments), int32_t(random() % uint32_t(most_answer))));
       }
       if (random() % 10 == 0) scheduler.Remove(1 + random() % next);
       const StepPlan plan = scheduler.Schedule();
@@ -357,9 +391,18 @@ TEST(Scheduler, RandomTraceKeepsInvariantsAndLeaksNothing) {
       }
       Play(scheduler, plan, &finished);
     }
-    EXPECT_GT(finished.size(), 100u);
+    EXPECT_GT(finished.size(), 80u);
+    *preemptions = scheduler.preemptions();
   }
-  EXPECT_EQ(pool.free(), 200);
+  EXPECT_EQ(pool.free(), blocks);
+}
+
+TEST(Scheduler, RandomTraceKeepsInvariantsAndLeaksNothing) {
+  uint64_t preemptions = 0;
+  PlayRandomTrace(200, 30, &preemptions);
+  EXPECT_EQ(preemptions, 0u);
+  PlayRandomTrace(70, 250, &preemptions);
+  EXPECT_GT(preemptions, 5u);
 }
 
 // A chunk of blocks that are being loaded, layer by layer of two.
