@@ -16,6 +16,7 @@
 #include "service/blocking_answer.h"
 #include "service/cli/bench_batch.h"
 #include "service/cli/bench_orders.h"
+#include "service/cli/bench_roof.h"
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
 
@@ -318,14 +319,8 @@ Result<json::object> RunAll(const CliContext& context, BenchArguments arguments)
                   {"gflops_fp32", roof.gflops_fp32},
                   {"gops_int8", roof.gops_int8},
                   {"dram_gbps", roof.dram_gbps}};
+  body["roof_share"] = SharesOfRoof(body, WorkOf(*parts.model, config, roof));
   return body;
-}
-
-void Print(const json::object& body) {
-  for (const auto& member : body) {
-    std::printf("%-20s %s\n", std::string(member.key()).c_str(),
-                json::serialize(member.value()).c_str());
-  }
 }
 
 }  // namespace
@@ -342,7 +337,7 @@ int RunBench(const CliContext& context, const BenchArguments& arguments) {
   if (context.json) {
     std::printf("%s\n", json::serialize(*body).c_str());
   } else {
-    Print(*body);
+    std::printf("%s", BenchTable(*body).c_str());
   }
   return kExitOk;
 }
