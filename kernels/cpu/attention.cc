@@ -42,42 +42,101 @@ struct Call {
   }
 };
 
+// What the lanes of some tiles have at work: an entry a lane, one behind the other.
+struct LaneMemory {
+  float *query, *turned, *total_acc, *context_acc;           // [lanes][D']
+  float *total_max, *total_sum, *context_max, *context_sum;  // [lanes]
+  LaneState state;                                           // of the current split
+  KeyRange* ranges;                                          // [lanes]
+
+  LaneMemory(int64_t lanes, int32_t width, AttentionScratch& scratch) {
+    const int64_t values = lanes * width;
+    const auto floats = static_cast<size_t>(5 * values + (kTileSlots + 5) * lanes);
+    if (scratch.floats.size() < floats) scratch.floats.resize(floats);
+    if (scratch.ranges.size() < static_cast<size_t>(lanes)) {
+      scratch.ranges.resize(static_cast<size_t>(lanes));
+    }
+    query = scratch.floats.data();
+    turned = query + values;
+    state.acc = turned + values;
+    total_acc = state.acc + values;
+    context_acc = total_acc + values;
+    state.sum = context_acc + values;
+    state.max = state.sum + kTileSlots * lanes;
+    total_max = state.max + lanes;
+    total_sum = total_max + lanes;
+    context_max = total_sum + lanes;
+    context_sum = context_max + lanes;
+    ranges = scratch.ranges.data();
+  }
+  LaneMemory From(int64_t lane, int32_t width) const {
+    LaneMemory part = *this;
+    for (float** values :
+         {&part.query, &part.turned, &part.total_acc, &part.context_acc, &part.state.acc}) {
+      *values += lane * width;
+    }
+    for (float** value : {&part.total_max, &part.total_sum, &part.context_max, &part.context_sum,
+                          &part.state.max}) {
+      *value += lane;
+    }
+    part.state.sum += lane * kTileSlots;
+    part.ranges += lane;
+    return part;
+  }
+};
+
 // One row tile and kv head. Lane i is row i / group, query head i % group of the kv head's group.
 class TileWork {
  public:
-  TileWork(const Call& call, int32_t tile, int32_t head, std::vector<float>& scratch)
+  TileWork(const Call& call, int32_t tile, int32_t head, const LaneMemory& memory)
       : call_(call),
         tile_(call.plan.tiles()[static_cast<size_t>(tile)]),
         head_(head),
         lanes_(call.lanes(tile_)),
         context_(call.args.batch->sequences[static_cast<size_t>(tile_.sequence)].context) {
     if (call.kept != nullptr) kept_ = call.kept->Of(tile, head);
-    const int64_t values = lanes_ * call.width;
-    const auto floats = static_cast<size_t>(5 * values + (kTileSlots + 5) * lanes_);
-    if (scratch.size() < floats) scratch.resize(floats);
-    query_ = scratch.data();
-    turned_ = query_ + values;
-    state_.acc = turned_ + values;
-    total_acc_ = state_.acc + values;
-    state_.sum = total_acc_ + values;
-    state_.max = state_.sum + kTileSlots * lanes_;
-    total_max_ = state_.max + lanes_;
-    total_sum_ = total_max_ + lanes_;
-    context_max_ = total_sum_ + lanes_;
-    context_sum_ = context_max_ + lanes_;
-    context_acc_ = context_sum_ + lanes_;
-    ranges_.resize(static_cast<size_t>(lanes_));
+    query_ = memory.query;
+    turned_ = memory.turned;
+    state_ = memory.state;
+    total_acc_ = memory.total_acc;
+    total_max_ = memory.total_max;
+    total_sum_ = memory.total_sum;
+    context_max_ = memory.context_max;
+    context_sum_ = memory.context_sum;
+    context_acc_ = memory.context_acc;
+    ranges_ = memory.ranges;
     ScaleQueries();
   }
 
-  // Leaves the softmax of one split in max(), sum(), acc().
-  void RunSplit(int32_t split) {
+  void BeginSplit() {
     std::fill_n(state_.max, lanes_, kNoScore);
     std::fill_n(state_.sum, kTileSlots * lanes_, 0.0f);
     std::fill_n(state_.acc, lanes_ * call_.width, 0.0f);
+  }
+  // Leaves the softmax of one split in state_.
+  void RunSplit(int32_t split) {
+    BeginSplit();
     const int32_t begin = tile_.piece_begin + split * CpuAttentionPlan::kSplitPieces;
     const int32_t end = std::min(begin + CpuAttentionPlan::kSplitPieces, tile_.piece_end);
     for (int32_t p = begin; p < end; ++p) AddPiece(p);
+  }
+
+  // Ranges and turned queries for a piece; false if no lane sees a key of it.
+  bool Prepare(int32_t index) {
+    const PlannedPiece& piece = call_.plan.pieces()[static_cast<size_t>(index)];
+    if (!FillRanges(piece)) return false;
+    if (piece.segment != segment_) TurnQueries(piece.segment);
+    return true;
+  }
+  AttentionPiece TilesOf(int32_t index) const {
+    AttentionPiece tiles;
+    FillTiles(call_.plan.pieces()[static_cast<size_t>(index)], tiles.k, tiles.v);
+    const int32_t next = std::min(index + 1, tile_.piece_end - 1);
+    FillTiles(call_.plan.pieces()[static_cast<size_t>(next)], tiles.next_k, tiles.next_v);
+    return tiles;
+  }
+  int32_t first_piece(int32_t split) const {
+    return tile_.piece_begin + split * CpuAttentionPlan::kSplitPieces;
   }
 
   void StorePartials(float* to) const {
@@ -195,7 +254,7 @@ class TileWork {
   // Ranges of all lanes; false if none sees a key.
   bool FillRanges(const PlannedPiece& piece) {
     bool any = false;
-    auto lane = ranges_.begin();
+    KeyRange* lane = ranges_;
     for (int32_t row = tile_.row_begin; row < tile_.row_end; ++row) {
       const KeyRange range = SeenKeys(call_.args, row, piece);
       lane = std::fill_n(lane, call_.group, range);
@@ -216,18 +275,13 @@ class TileWork {
   }
 
   void AddPiece(int32_t index) {
-    const PlannedPiece& piece = call_.plan.pieces()[static_cast<size_t>(index)];
-    if (!FillRanges(piece)) return;
-    if (piece.segment != segment_) TurnQueries(piece.segment);
-    AttentionPiece tiles;
-    FillTiles(piece, tiles.k, tiles.v);
-    const int32_t next = std::min(index + 1, tile_.piece_end - 1);
-    FillTiles(call_.plan.pieces()[static_cast<size_t>(next)], tiles.next_k, tiles.next_v);
+    if (!Prepare(index)) return;
+    const AttentionPiece tiles = TilesOf(index);
     if (kept_.scores != nullptr) {
       state_.scores = kept_.scores + (index - tile_.piece_begin) * kPieceKeys;
       state_.score_stride = kept_.stride;
     }
-    call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), turned_, ranges_.data(),
+    call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), turned_, ranges_,
                         state_);
   }
 
@@ -243,7 +297,7 @@ class TileWork {
   TileScores kept_;       // null unless wanted
   float *total_max_, *total_sum_, *total_acc_;
   float *context_max_, *context_sum_, *context_acc_;
-  std::vector<KeyRange> ranges_;
+  KeyRange* ranges_;  // [lanes] of the piece at hand
 };
 
 // Where the partial results of (tile, kv head, split) begin: [tile][head][split][lanes].
@@ -254,10 +308,41 @@ float* PartialsOf(const Call& call, const RowTile& tile, int32_t head, int32_t s
   return call.plan.partials().data() + lane * call.partial_floats();
 }
 
-void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head,
-             std::vector<float>& scratch) {
+// One split of all tiles of a group: every piece is read once, for all lanes side by side.
+void RunGroup(const Call& call, const AttentionUnit& unit, int32_t head,
+              AttentionScratch& scratch) {
+  const std::vector<int32_t>& tiles = call.plan.groups()[static_cast<size_t>(unit.group)];
+  const auto tile_at = [&](int32_t index) -> const RowTile& {
+    return call.plan.tiles()[static_cast<size_t>(index)];
+  };
+  int64_t lanes = 0;
+  for (const int32_t tile : tiles) lanes += call.lanes(tile_at(tile));
+  const LaneMemory memory(lanes, call.width, scratch);
+  std::vector<TileWork> works;
+  works.reserve(tiles.size());
+  int64_t lane = 0;
+  for (const int32_t tile : tiles) {
+    works.emplace_back(call, tile, head, memory.From(lane, call.width));
+    works.back().BeginSplit();
+    lane += call.lanes(tile_at(tile));
+  }
+  for (int32_t piece = 0; piece < CpuAttentionPlan::kSplitPieces; ++piece) {
+    bool any = false;
+    for (TileWork& work : works) any |= work.Prepare(work.first_piece(unit.split) + piece);
+    if (!any) continue;
+    call.ops.add_piece(call.pool.tile(),
+                       works.front().TilesOf(works.front().first_piece(unit.split) + piece),
+                       static_cast<int>(lanes), memory.turned, memory.ranges, memory.state);
+  }
+  for (size_t i = 0; i < works.size(); ++i) {
+    works[i].StorePartials(PartialsOf(call, tile_at(tiles[i]), head, unit.split));
+  }
+}
+
+void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head, AttentionScratch& scratch) {
+  if (unit.group != AttentionUnit::kNoGroup) return RunGroup(call, unit, head, scratch);
   const RowTile& tile = call.plan.tiles()[static_cast<size_t>(unit.tile)];
-  TileWork work(call, unit.tile, head, scratch);
+  TileWork work(call, unit.tile, head, {call.lanes(tile), call.width, scratch});
   if (unit.split != AttentionUnit::kWholeTile) {
     work.RunSplit(unit.split);
     work.StorePartials(PartialsOf(call, tile, head, unit.split));
@@ -271,32 +356,59 @@ void RunUnit(const Call& call, const AttentionUnit& unit, int32_t head,
   work.Finish();
 }
 
-// Merges the partial results of all split tiles: a few microseconds, on the caller's thread.
-void MergeSplitTiles(const Call& call, const std::vector<AttentionUnit>& units,
-                     std::vector<float>& scratch) {
+void MergeTile(const Call& call, int32_t index, int32_t head, AttentionScratch& scratch) {
+  const RowTile& tile = call.plan.tiles()[static_cast<size_t>(index)];
+  TileWork work(call, index, head, {call.lanes(tile), call.width, scratch});
+  work.ClearTotals();
+  for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
+    work.MergePartials(split, PartialsOf(call, tile, head, split));
+  }
+  work.Finish();
+}
+
+// The split tiles among `units`.
+std::vector<int32_t> SplitTiles(const Call& call, const std::vector<AttentionUnit>& units) {
+  std::vector<int32_t> tiles;
   for (const AttentionUnit& unit : units) {
     if (unit.split != 0) continue;
-    const RowTile& tile = call.plan.tiles()[static_cast<size_t>(unit.tile)];
-    for (int32_t head = 0; head < call.pool.layout().kv_heads; ++head) {
-      TileWork work(call, unit.tile, head, scratch);
-      work.ClearTotals();
-      for (int32_t split = 0; split < CpuAttentionPlan::SplitsOf(tile); ++split) {
-        work.MergePartials(split, PartialsOf(call, tile, head, split));
-      }
-      work.Finish();
+    if (unit.group == AttentionUnit::kNoGroup) {
+      tiles.push_back(unit.tile);
+    } else {
+      const std::vector<int32_t>& group = call.plan.groups()[static_cast<size_t>(unit.group)];
+      tiles.insert(tiles.end(), group.begin(), group.end());
     }
+  }
+  return tiles;
+}
+
+// A few microseconds for few tiles: then on the caller's thread.
+void MergeSplitTiles(const Call& call, const std::vector<AttentionUnit>& units,
+                     ThreadPool& threads) {
+  const std::vector<int32_t> tiles = SplitTiles(call, units);
+  const int32_t heads = call.pool.layout().kv_heads;
+  constexpr size_t kWorthThreads = 8;
+  const auto merge = [&](int64_t tile, int thread) {
+    for (int32_t head = 0; head < heads; ++head) {
+      MergeTile(call, tiles[static_cast<size_t>(tile)], head,
+                call.plan.scratch()[static_cast<size_t>(thread)]);
+    }
+  };
+  if (tiles.size() >= kWorthThreads) {
+    threads.ParallelFor(static_cast<int64_t>(tiles.size()), merge);
+  } else {
+    for (size_t tile = 0; tile < tiles.size(); ++tile) merge(static_cast<int64_t>(tile), 0);
   }
 }
 
 // Head by head: one head's keys and values of a sequence stay in a core's cache.
 void RunUnits(const Call& call, const std::vector<AttentionUnit>& units, ThreadPool& threads) {
   const auto count = static_cast<int64_t>(units.size());
-  std::vector<std::vector<float>>& scratch = call.plan.scratch();
+  std::vector<AttentionScratch>& scratch = call.plan.scratch();
   threads.ParallelFor(count * call.pool.layout().kv_heads, [&](int64_t task, int thread) {
     RunUnit(call, units[static_cast<size_t>(task % count)], static_cast<int32_t>(task / count),
             scratch[static_cast<size_t>(thread)]);
   });
-  if (call.plan.partial_rows() > 0) MergeSplitTiles(call, units, scratch[0]);
+  if (call.plan.partial_rows() > 0) MergeSplitTiles(call, units, threads);
 }
 
 // The same in waves, for the weights of wanted rows.

@@ -21,7 +21,7 @@ KeptScores::KeptScores(const AttentionArgs& args, int32_t group, int threads)
       places_(plan_.tiles().size()),
       waves_(1) {
   PlaceTiles(kFloatsAThread * threads);
-  for (const AttentionUnit& unit : plan_.units()) {
+  for (const AttentionUnit& unit : plan_.single_units()) {
     const int32_t wave = places_[static_cast<size_t>(unit.tile)].wave;
     waves_[static_cast<size_t>(std::max(wave, 0))].units.push_back(unit);
   }

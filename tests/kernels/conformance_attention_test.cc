@@ -219,6 +219,47 @@ TEST_P(ConformanceAttention, BitsOfARowAloneAndInAnyBatch) {
   }
 }
 
+// Sequences over the same blocks, at the same base and at different ones, a few rows each: what is
+// read once for all of them gives every row the bits that it has alone.
+TEST_P(ConformanceAttention, SharedBlocksGiveTheSameBits) {
+  const Ropes ropes(64);
+  const std::vector<SequenceSpec> specs = {
+      {{600, 30}, {629}},           {{600, 41}, {640}},      {{600, 8}, {604, 607}},
+      {{500, 600, 9}, {1108}},      {{512, 600, 3}, {1114}}, {{600, 90}, {650, 660, 670, 689}},
+      {{600, 90}, RowRange(0, 690)}};
+  for (const int32_t window : {0, 300}) {
+    for (const RopeTable* rope : {&ropes.half, &ropes.interleaved}) {
+      AttentionCase c;
+      c.kv_heads = 2;
+      c.group = 3;
+      c.rope = rope;
+      c.window = window;
+      Scene scene = MakeScene(*backend_, c, specs, random_);
+      StepBatch& batch = scene.batch;
+      for (const SegmentRef& segment : batch.segments) {
+        if (segment.length != 600) continue;
+        std::copy_n(batch.block_table.begin(), BlocksFor(600),
+                    batch.block_table.begin() + segment.first_block);
+      }
+      const auto all = Attend(*backend_, scene);
+      const auto again = Attend(*GetParam().make(5), scene);
+      ASSERT_EQ(std::memcmp(again.data(), all.data(), all.size() * 4), 0);
+      for (size_t s = 0; s < specs.size(); ++s) {
+        const SequenceSpan& span = batch.sequences[s];
+        for (int32_t row = span.row_begin; row < span.row_end; row += s == 6 ? 61 : 1) {
+          const auto begin = scene.q.begin() + row * c.q_width();
+          const auto one = RunAttention(*backend_, *scene.pool, 1, RowAlone(batch, s, row, false),
+                                        c, {begin, begin + c.q_width()});
+          ASSERT_EQ(
+              std::memcmp(one.data(), &all[static_cast<size_t>(row * c.q_width())], one.size() * 4),
+              0)
+              << Describe(c) << " sequence " << s << " row " << row;
+        }
+      }
+    }
+  }
+}
+
 // A change of a later key and value changes no earlier row, even to NaN where nobody may look.
 TEST_P(ConformanceAttention, LaterKeysDoNotLeak) {
   AttentionCase c;
