@@ -1,73 +1,106 @@
 #!/usr/bin/env python3
-"""Runs kvasir bench and llama-bench in turns and prints tokens/s and ratios; see run.sh."""
+"""Runs all engines in turns on the same models and prints their figures beside the bars; see run.sh.
+
+Figures are medians over the rounds. A rival counts only where its output is right (outputs.py): the
+ratio of a row is against the best of those, and a figure beside a wrong output is marked with `!`.
+"""
 import argparse
 import json
 import os
 import pathlib
-import statistics
-import subprocess
 
-WHAT = ("prefill 512", "decode empty", "decode at 2048")
-BARS = {"prefill 512": 2.5, "decode empty": 1.1, "decode at 2048": 1.5}
+import ggml
+import genai
+import kvasir
+import outputs
+import table
+from process import PEERS, Failed
+from results import Results
+from rows import PARTS, ROWS
 
 
-def model_path():
+class Engine:
+    """What compare.py asks of an engine; the classes need not derive from this one."""
+
+    name = ""
+    skipped = None  # or why it cannot run here
+
+    def measure(self, path, wanted):
+        """Yields figures by the names of rows.py: those in `wanted` that it knows, maybe others."""
+
+    def greedy(self, path, prompts, tokens):
+        """The greedy continuation of each prompt."""
+
+
+def model_paths():
     cache = os.environ.get("XDG_CACHE_HOME", str(pathlib.Path.home() / ".cache"))
-    folder = os.environ.get("KVASIR_MODEL_DIR", cache + "/kvasir/models")
-    return folder + "/SmolLM2-135M-Instruct.Q4_1.gguf"
+    folder = pathlib.Path(os.environ.get("KVASIR_MODEL_DIR", cache + "/kvasir/models"))
+    return {"Q4_1": folder.resolve() / "SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_0": PEERS / "smollm2-q4_0.gguf",
+            "1B Q4_0": PEERS / "random-1b-q4_0.gguf"}
 
 
-def run_llama(binary, model, threads):
-    """llama-bench rows: prompt processing of 512, generation of 64 at depth 0 and 2,048."""
-    speeds = {}
-    for what, flags in {
-        "prefill 512": ["-p", "512", "-n", "0"],
-        "decode empty": ["-p", "0", "-n", "64"],
-        "decode at 2048": ["-p", "0", "-n", "32", "-d", "2048"],
-    }.items():
-        out = subprocess.run([binary, "-m", model, "-t", str(threads), "-fa", "on", "-r", "2", "-o",
-                              "json", *flags], capture_output=True, text=True, check=True)
-        speeds[what] = json.loads(out.stdout)[-1]["avg_ts"]
-    return speeds
+def check_outputs(engines, ours, models, results):
+    for model, path in models.items():
+        if model == "1B Q4_0":
+            continue
+        able = [e for e in engines if not results.reason(e.name, model)]
+        valid = outputs.check(able, ours, model, path,
+                              lambda name, reason, model=model: results.skip(name, model, reason))
+        for name, is_valid in valid.items():
+            results.set_valid(name, model, is_valid)
 
 
-def run_kvasir(binary, model, threads):
-    out = subprocess.run([binary, "bench", "--json", "--model", model, "--threads", str(threads),
-                          "--lengths", "512,2048"], capture_output=True, text=True, check=True)
-    bench = json.loads(out.stdout)
-    return {
-        "prefill 512": bench["prefill_tps"]["512"],
-        "decode empty": bench["decode_tps"]["0"],
-        "decode at 2048": bench["decode_tps"]["2048"],
-    }, bench
+def measure(engines, models, parts, results):
+    for model, path in models.items():
+        wanted = {row.what for row in ROWS if row.model == model and row.part in parts}
+        for engine in engines:
+            if results.reason(engine.name, model):
+                continue
+            print(f"  {engine.name} on {model}", flush=True)
+            try:
+                for found in engine.measure(path, wanted):
+                    results.add(engine.name, model, found)
+            except Failed as failure:
+                results.skip(engine.name, model, str(failure))
+
+
+def read_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--kvasir", type=pathlib.Path, default="build/release/kvasir")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, of " + ",".join(PARTS))
+    arguments = parser.parse_args()
+    arguments.only = set(arguments.only.split(","))
+    if not arguments.only <= set(PARTS):
+        parser.error("--only: parts are " + ", ".join(PARTS))
+    return arguments
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--llama-bench", required=True)
-    parser.add_argument("--kvasir", required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    model = model_path()
-    ours, theirs = {w: [] for w in WHAT}, {w: [] for w in WHAT}
-    bench = None
-    for round_number in range(args.rounds):
-        print(f"round {round_number + 1} of {args.rounds}", flush=True)
-        speeds, bench = run_kvasir(args.kvasir, model, args.threads)
-        rival = run_llama(args.llama_bench, model, args.threads)
-        for what in WHAT:
-            ours[what].append(speeds[what])
-            theirs[what].append(rival[what])
-    rows = []
-    print(f"\n{'tokens/s, median':<18}{'kvasir':>10}{'llama.cpp':>11}{'ratio':>8}{'bar':>7}")
-    for what in WHAT:
-        a, b = statistics.median(ours[what]), statistics.median(theirs[what])
-        print(f"{what:<18}{a:>10.0f}{b:>11.0f}{a / b:>8.2f}{BARS[what]:>7.1f}")
-        rows += [{"what": what, "engine": "kvasir", "value": a, "unit": "tokens/s"},
-                 {"what": what, "engine": "llama.cpp", "value": b, "unit": "tokens/s"}]
-    pathlib.Path("build/peers.json").write_text(
-        json.dumps({"rows": rows, "kvasir_bench": bench}, indent=1))
+    arguments = read_arguments()
+    threads, results = arguments.threads, Results()
+    ours = kvasir.Kvasir(str(arguments.kvasir.resolve()), threads)
+    engines = [ours, ggml.LlamaCpp(threads), ggml.IkLlama(threads), ggml.IkAsShipped(threads),
+               genai.OpenVino(threads)]
+    rows = [row for row in ROWS if row.part in arguments.only]
+    models = {name: path for name, path in model_paths().items() if any(r.model == name for r in rows)}
+    for model, path in models.items():
+        for engine in engines:
+            reason = engine.skipped or (None if path.exists() else f"{path} is missing")
+            if reason:
+                results.skip(engine.name, model, reason)
+    # The fault is in a Q4_1 kernel: on the other models it is the same engine twice.
+    for model in set(models) - {"Q4_1"}:
+        results.skip(ggml.IkAsShipped.name, model, "as ik_llama.cpp")
+    check_outputs(engines, ours, models, results)
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", flush=True)
+        measure(engines, models, arguments.only, results)
+    table.show(engines, rows, results)
+    report = {"rows": table.values(engines, rows, results), "bars": table.bars(engines, rows, results),
+              "kvasir_bench": ours.bench.get(models["Q4_1"].name) if "Q4_1" in models else None}
+    pathlib.Path("build/peers.json").write_text(json.dumps(report, indent=1))
     print("\nwritten: build/peers.json")
 
 

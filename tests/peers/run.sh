@@ -1,35 +1,37 @@
 #!/usr/bin/env bash
-# Measures Kvasir beside llama.cpp in one run on this machine, on the default model:
-# prefill of 512 tokens, decode at short context and at 2,048. Prints a table with ratios and
-# writes build/peers.json. llama.cpp comes as source from the PyPI package llama-cpp-python and is
-# built natively below build/peers; nothing of it is kept in the repository.
-#   tests/peers/run.sh [--threads N] [--rounds N]
+# Measures Kvasir beside llama.cpp, ik_llama.cpp and OpenVINO GenAI in one run on this machine:
+# prints a table with ratios and bars and writes build/peers.json. Everything of theirs is fetched
+# and built below build/peers; what cannot be had here is a row that says why. See compare.py.
+#   tests/peers/run.sh [--ik-source DIR] [--threads N] [--rounds N] [--only PART,...] [--kvasir FILE]
+# --ik-source  a tree of ik_llama.cpp (or IK_LLAMA_SOURCE), for machines that do not reach GitHub
 # Let nothing else run meanwhile.
 set -euo pipefail
+
+kvasir=
+arguments=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --ik-source) IK_LLAMA_SOURCE=${2:?--ik-source needs a folder}; shift ;;
+    --kvasir) kvasir=$(realpath "${2:?--kvasir needs a file}"); shift ;;
+    *) arguments+=("$1") ;;
+  esac
+  shift
+done
+[ -z "${IK_LLAMA_SOURCE:-}" ] || export IK_LLAMA_SOURCE=$(realpath "$IK_LLAMA_SOURCE")
 cd "$(dirname "$0")/../.."
+kvasir=${kvasir:-build/release/kvasir}
 
-version=0.3.36
-peers=$PWD/build/peers
-bench=$peers/build/bin/llama-bench
-mkdir -p "$peers"
-
-if [ ! -x "$bench" ]; then
-  echo "Building llama.cpp from llama-cpp-python $version (minutes); log: build/peers/build.log"
-  {
-    python3 -m venv "$peers/venv"
-    "$peers/venv/bin/pip" install --quiet scikit-build-core
-    "$peers/venv/bin/pip" download --quiet --no-deps --no-binary :all: --no-build-isolation \
-      --dest "$peers" "llama-cpp-python==$version"
-    tar xzf "$peers"/llama_cpp_python-*.tar.gz -C "$peers"
-    cmake -G Ninja -S "$peers"/llama_cpp_python-*/vendor/llama.cpp -B "$peers/build" \
-      -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF \
-      -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF
-    cmake --build "$peers/build" --target llama-bench
-  } >"$peers/build.log" 2>&1 || { tail -n 20 "$peers/build.log" >&2; exit 1; }
-fi
-if [ ! -x build/release/kvasir ]; then
-  cmake --preset release >"$peers/kvasir.log" 2>&1
-  cmake --build build/release --target kvasir >>"$peers/kvasir.log" 2>&1
-fi
+mkdir -p build/peers
 examples/setup/models.sh smollm2
-exec python3 tests/peers/compare.py --llama-bench "$bench" --kvasir build/release/kvasir "$@"
+if [ ! -x "$kvasir" ]; then
+  echo "Building Kvasir; log: build/peers/kvasir.log"
+  { cmake --preset release && cmake --build build/release --target kvasir; } >build/peers/kvasir.log 2>&1
+fi
+for what in llama ik openvino models; do
+  echo "Preparing $what; log: build/peers/$what.log"
+  rm -f "build/peers/$what.skipped"
+  if ! tests/peers/prepare.sh "$what" >"build/peers/$what.log" 2>&1; then
+    tail -n 1 "build/peers/$what.log" | cut -c 1-200 | tee "build/peers/$what.skipped" >&2
+  fi
+done
+exec python3 tests/peers/compare.py --kvasir "$kvasir" "${arguments[@]}"
