@@ -1,5 +1,6 @@
 #include "engine/combined_drafter.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace kvasir {
@@ -28,11 +29,19 @@ void CombinedDrafter::Append(int32_t token) {
 Guess CombinedDrafter::Draft(int32_t most) {
   Guess best;
   ForEach([&](Drafter& drafter) {
-    Guess guess = drafter.Draft(most);
+    const int32_t mine = std::min(most, drafter.Most());
+    Guess guess = drafter.Draft(mine);
     if (guess.tokens.empty()) return;
+    if (guess.tokens.size() > size_t(mine)) guess.tokens.resize(size_t(mine));
     if (best.tokens.empty() || guess.expected > best.expected) best = std::move(guess);
   });
   return best;
+}
+
+int32_t CombinedDrafter::Most() const {
+  int32_t most = 0;
+  for (const auto& drafter : drafters_) most = std::max(most, drafter->Most());
+  return most;
 }
 
 }  // namespace kvasir

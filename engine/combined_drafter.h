@@ -15,6 +15,7 @@ class CombinedDrafter final : public Drafter {
   void Add(std::unique_ptr<Drafter> drafter);  // null is none
   void Append(int32_t token) override;
   Guess Draft(int32_t most) override;
+  int32_t Most() const override;
   int32_t dropped() const { return dropped_; }
 
  private:

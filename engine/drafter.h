@@ -13,18 +13,23 @@
 namespace kvasir {
 
 // Where a guess comes from.
-enum class DraftSource : uint8_t { kPrompt, kAnswers, kModel };
-inline constexpr size_t kDraftSources = 3;
+enum class DraftSource : uint8_t { kPrompt, kAnswers, kModel, kDraftRun };
+inline constexpr size_t kDraftSources = 4;
 
 constexpr std::string_view DraftSourceName(DraftSource source) {
-  if (source == DraftSource::kPrompt) return "prompt_lookup";
-  return source == DraftSource::kAnswers ? "answers" : "draft_model";
+  constexpr std::string_view kNames[kDraftSources] = {"prompt_lookup", "answers", "draft_model",
+                                                      "draft_run"};
+  return kNames[static_cast<size_t>(source)];
 }
+
+// Tokens of a guess, unless its drafter says otherwise.
+inline constexpr int32_t kMostDrafts = 8;
 
 struct Guess {
   std::vector<int32_t> tokens;
   double expected = 0;  // how many of them are likely right, to compare guesses by
   DraftSource source = DraftSource::kPrompt;
+  bool whole = false;  // verified as it is, without asking how many drafts pay
 };
 
 // The chance taken for the k-th token (from 1) behind a match of `matched` tokens that went on in
@@ -41,6 +46,8 @@ class Drafter {
   virtual void Append(int32_t token) = 0;
   // At most `most` tokens that may follow; none without a good guess.
   virtual Guess Draft(int32_t most) = 0;
+  // It is never asked for more.
+  virtual int32_t Most() const { return kMostDrafts; }
 };
 
 }  // namespace kvasir

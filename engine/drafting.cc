@@ -40,12 +40,11 @@ Drafting::Answer& Drafting::AnswerOf(const Sequence& sequence) {
 
 // What is no token ends the guess.
 Guess Drafting::GuessFor(const Sequence& sequence, Answer* answer) const {
-  const int32_t most = std::min(sequence.DraftRoom(), kMostDrafts);
+  const int32_t most = std::min(sequence.DraftRoom(), answer->drafter.Most());
   Guess guess = answer->drafter.Draft(most);
   const auto wrong = std::find_if(guess.tokens.begin(), guess.tokens.end(),
                                   [this](int32_t id) { return id < 0 || id >= vocab_; });
   guess.tokens.erase(wrong, guess.tokens.end());
-  if (guess.tokens.size() > size_t(most)) guess.tokens.resize(size_t(most));
   return guess;
 }
 
@@ -55,10 +54,13 @@ bool Drafting::TryLookup(Sequence& sequence, int32_t rows_beside) {
   Guess guess = GuessFor(sequence, &answer);
   if (guess.tokens.empty()) return false;
   DraftRecord& record = answer.records[size_t(guess.source)];
-  const int32_t length =
-      draft_tokens_ > 0 ? draft_tokens_ : speculation_.NextLength(&record, rows_beside);
-  if (length == 0) return false;
-  guess.tokens.resize(std::min(guess.tokens.size(), static_cast<size_t>(length)));
+  if (!guess.whole) {
+    const int32_t length =
+        draft_tokens_ > 0 ? draft_tokens_ : speculation_.NextLength(&record, rows_beside);
+    if (length == 0) return false;
+    guess.tokens.resize(std::min(guess.tokens.size(), static_cast<size_t>(length)));
+  }
+  long_guess_ = long_guess_ || guess.tokens.size() > size_t(kMostDrafts);
   answer.source = guess.source;
   sequence.SetDrafts(std::move(guess.tokens));
   return true;
@@ -66,6 +68,7 @@ bool Drafting::TryLookup(Sequence& sequence, int32_t rows_beside) {
 
 void Drafting::Propose(std::span<const std::unique_ptr<Sequence>> running) {
   auto rows = static_cast<int32_t>(running.size());
+  long_guess_ = false;
   std::vector<Sequence*> without;
   for (const auto& sequence : running) {
     if (!MayDraft(*sequence)) continue;

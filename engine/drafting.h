@@ -44,8 +44,11 @@ class Drafting {
   void Answered(RequestId id, int32_t token);
   // `accepted` of `drafted` were right. Where they came from.
   DraftSource Verified(RequestId id, int32_t drafted, int32_t accepted);
-  // A step that only decoded took so long.
-  void RecordStep(int32_t rows, double seconds) { speculation_.RecordStep(rows, seconds); }
+  // A step that only decoded took so long. One that verified a long guess says little of the usual
+  // ones.
+  void RecordStep(int32_t rows, double seconds) {
+    if (!long_guess_) speculation_.RecordStep(rows, seconds);
+  }
   // Forgets the answer.
   DraftCounts End(RequestId id);
 
@@ -81,6 +84,7 @@ class Drafting {
   const double model_cost_;
   DraftRecord model_record_;      // over all answers
   int32_t answers_declined_ = 0;  // in a row, by MayBegin
+  bool long_guess_ = false;       // in the step under way
   std::unordered_map<RequestId, Answer> answers_;
   uint64_t dropped_ = 0;
 };

@@ -60,6 +60,9 @@ struct Request {
   // Makes one more drafter of this answer beside those of the engine; may be empty or give null.
   // Called on the engine's thread before the first tokens are drafted.
   std::function<std::unique_ptr<Drafter>()> drafter;
+  // While this runs, prompts of other requests get so many rows a step at most, all together, so
+  // that its steps are short; 0 = as many as a step has. Requests that set it bind each other not.
+  int32_t rows_beside = 0;
   // Called on the engine's thread: must not block; post to your own executor.
   std::function<void(const TokenEvent&)> sink;
 

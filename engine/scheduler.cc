@@ -155,16 +155,29 @@ void Scheduler::AddDecodes(StepPlan* plan) {
   }
 }
 
+int32_t Scheduler::BoundRows() const {
+  int32_t least = options_.step_rows;
+  for (const auto& sequence : running_) {
+    const int32_t rows = sequence->request().rows_beside;
+    if (rows > 0) least = std::min(least, rows);
+  }
+  return least;
+}
+
 void Scheduler::AddPrefills(StepPlan* plan) {
   std::vector<Sequence*> prompts;
   for (const auto& sequence : running_) {
     if (!sequence->prefill_done()) prompts.push_back(sequence.get());
   }
   SortByRank(&prompts);
+  int32_t bound = BoundRows();
   for (Sequence* sequence : prompts) {
-    const int32_t budget = options_.step_rows - plan->batch.rows();
-    if (budget <= 0) break;
-    sequence->AppendRows(std::min(budget, sequence->rows_left()), &plan->batch);
+    const bool binds = sequence->request().rows_beside > 0;
+    const int32_t room = options_.step_rows - plan->batch.rows();
+    const int32_t rows = std::min({room, sequence->rows_left(), binds ? room : bound});
+    if (rows <= 0) continue;
+    if (!binds) bound -= rows;
+    sequence->AppendRows(rows, &plan->batch);
     plan->sequences.push_back(sequence);
   }
 }

@@ -84,6 +84,8 @@ class Scheduler {
   // The preemptible sequence that was admitted last goes back to waiting. False: there is none.
   bool PreemptLast();
   void AddDecodes(StepPlan* plan);
+  // Rows a step for prompts of requests that bind nobody (Request::rows_beside).
+  int32_t BoundRows() const;
   void AddPrefills(StepPlan* plan);
 
   BlockPool* pool_;

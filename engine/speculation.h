@@ -10,9 +10,9 @@
 
 #include <cstdint>
 
-namespace kvasir {
+#include "engine/drafter.h"
 
-inline constexpr int32_t kMostDrafts = 8;
+namespace kvasir {
 
 // Of one answer.
 struct DraftRecord {

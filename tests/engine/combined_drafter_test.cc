@@ -40,6 +40,36 @@ TEST(CombinedDrafter, TheGuessThatMostIsExpectedOfCounts) {
   EXPECT_EQ(drafter.Draft(8).tokens, std::vector<int32_t>{2}) << "the first of equal ones";
 }
 
+// Makes guesses of up to so many tokens, and says more than it is asked for.
+class Long final : public Drafter {
+ public:
+  Long(int32_t most, int32_t* asked) : most_(most), asked_(asked) {}
+  void Append(int32_t) override {}
+  Guess Draft(int32_t most) override {
+    *asked_ = most;
+    return {std::vector<int32_t>(100, 1), 1};
+  }
+  int32_t Most() const override { return most_; }
+
+ private:
+  int32_t most_, *asked_;
+};
+
+TEST(CombinedDrafter, EachIsAskedForAsMuchAsItMakes) {
+  CombinedDrafter drafter;
+  EXPECT_EQ(drafter.Most(), 0);
+  int32_t usual = 0, more = 0;
+  drafter.Add(std::make_unique<Long>(kMostDrafts, &usual));
+  EXPECT_EQ(drafter.Most(), kMostDrafts);
+  drafter.Add(std::make_unique<Long>(64, &more));
+  EXPECT_EQ(drafter.Most(), 64);
+  EXPECT_EQ(drafter.Draft(64).tokens.size(), size_t(kMostDrafts)) << "the first of equal ones, cut";
+  EXPECT_EQ(usual, kMostDrafts);
+  EXPECT_EQ(more, 64);
+  drafter.Draft(3);
+  EXPECT_EQ(more, 3);
+}
+
 TEST(CombinedDrafter, OneThatFailsIsDropped) {
   CombinedDrafter drafter;
   drafter.Add(Says(1, 9, /*calls=*/2));

@@ -219,6 +219,32 @@ TEST(Scheduler, DecodesRideBesideSlicesUnderTheBudget) {
   EXPECT_EQ(plan.batch.logit_rows, (Ids{0, 1}));
 }
 
+TEST(Scheduler, ARequestMayBoundThePromptsBesideIt) {
+  BlockPool pool(64);
+  Scheduler scheduler(&pool, {100, 8}, nullptr);
+  auto binding = Make(1, {Fresh(70)}, 3);
+  binding->request().rows_beside = 16;
+  scheduler.Enqueue(std::move(binding));
+  scheduler.Enqueue(Make(2, {Fresh(20)}));
+  scheduler.Enqueue(Make(3, {Fresh(200)}));
+  const auto rows = [](const StepPlan& plan) {
+    std::map<RequestId, int32_t> rows;
+    for (size_t i = 0; i < plan.sequences.size(); ++i) {
+      const SequenceSpan& span = plan.batch.sequences[i];
+      rows[plan.sequences[i]->id()] = span.row_end - span.row_begin;
+    }
+    return rows;
+  };
+  using Rows = std::map<RequestId, int32_t>;
+  for (const Rows& want : {Rows{{1, 70}, {2, 16}}, Rows{{1, 1}, {2, 4}, {3, 12}},
+                           Rows{{1, 1}, {3, 16}}, Rows{{3, 100}}, Rows{{3, 72}}}) {
+    const StepPlan plan = scheduler.Schedule();
+    EXPECT_EQ(rows(plan), want);
+    Play(scheduler, plan);
+  }
+  EXPECT_TRUE(scheduler.running().empty());
+}
+
 TEST(Scheduler, PromptsMoveHoweverManyDecode) {
   BlockPool pool(64);
   Scheduler scheduler(&pool, {.step_rows = 2, .max_sequences = 8}, {});
