@@ -6,12 +6,13 @@
 namespace kvasir {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, CacheMode>, 5> kModes = {{
+constexpr std::array<std::pair<std::string_view, CacheMode>, 6> kModes = {{
     {"auto", CacheMode::kAuto},
     {"exact", CacheMode::kExact},
     {"prefix", CacheMode::kPrefix},
     {"fused", CacheMode::kFused},
     {"off", CacheMode::kOff},
+    {"optimistic", CacheMode::kOptimistic},
 }};
 
 // Whether a policy named beside a mode makes sense.
@@ -25,6 +26,7 @@ bool Agree(CacheMode mode, const FusionPolicy& policy) {
     case CacheMode::kPrefix:
       return policy.kind == PolicyKind::kPrefix;
     case CacheMode::kFused:
+    case CacheMode::kOptimistic:
       return policy.fused();
   }
   return false;
@@ -40,9 +42,14 @@ FusionPolicy DefaultOf(const PolicyRequest& request) {
     case CacheMode::kFused:
       return DefaultFusedPolicy();
     case CacheMode::kAuto:
+    case CacheMode::kOptimistic:
       break;
   }
   const bool fuse = request.has_documents && request.movable;
+  // A draft that comes at once is worth more than one that is right a little more often.
+  if (request.mode == CacheMode::kOptimistic) {
+    return fuse ? FusionPolicy::Concat() : FusionPolicy::Exact();
+  }
   return fuse ? DefaultFusedPolicy() : FusionPolicy::Prefix();
 }
 
@@ -68,7 +75,7 @@ Result<CacheMode> ParseCacheMode(std::string_view text) {
     if (text == name) return mode;
   }
   return InvalidArgument("unknown cache mode '" + std::string(text) +
-                         "': use auto, exact, prefix, fused or off");
+                         "': use auto, exact, prefix, fused, optimistic or off");
 }
 
 Result<FusionPolicy> ResolvePolicy(const PolicyRequest& request) {

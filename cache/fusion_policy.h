@@ -101,6 +101,9 @@ enum class CacheMode : uint8_t {
   kPrefix,  // exact prefixes only
   kFused,   // chunk KV; an error if the model's KV cannot be moved
   kOff,     // like exact, and nothing is stored either
+  // The exact answer, drafted over chunk KV while its prompt is computed: the policy is the
+  // draft's. Like exact without documents, or if the model's KV cannot be moved.
+  kOptimistic,
 };
 std::string_view CacheModeName(CacheMode mode);
 Result<CacheMode> ParseCacheMode(std::string_view text);

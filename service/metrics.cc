@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "engine/draft_run.h"
 #include "service/auditor.h"
 #include "service/runtime.h"
 
@@ -171,6 +172,32 @@ void Metrics::CountAnswer(double ttft_seconds, double total_seconds) {
   latency_.Add(total_seconds);
 }
 
+void Metrics::CountOptimistic(const DraftRunReport& report, int answers) {
+  std::lock_guard lock(mutex_);
+  draft_tokens_ += static_cast<uint64_t>(report.drafted);
+  draft_tokens_stood_ += static_cast<uint64_t>(report.stood);
+  uint64_t& outcome = report.drafted == 0              ? undrafted_
+                      : report.stood == report.drafted ? stood_
+                                                       : corrected_;
+  outcome += static_cast<uint64_t>(answers);
+  if (report.first_draft_ms >= 0) first_draft_.Add(report.first_draft_ms / 1000);
+}
+
+void Metrics::PrintOptimistic(std::string* out) const {
+  const char* answers = "kvasir_optimistic_answers_total";
+  Head(answers, "counter", "Answers of mode optimistic, by what became of their draft.", out);
+  Labelled(answers, "draft", "stood", static_cast<double>(stood_), out);
+  Labelled(answers, "draft", "corrected", static_cast<double>(corrected_), out);
+  Labelled(answers, "draft", "none", static_cast<double>(undrafted_), out);
+  One("kvasir_optimistic_draft_tokens_total", "counter", "Tokens drafted before the exact answer.",
+      static_cast<double>(draft_tokens_), out);
+  One("kvasir_optimistic_draft_tokens_stood_total", "counter", "Of these, tokens that stood.",
+      static_cast<double>(draft_tokens_stood_), out);
+  const char* first = "kvasir_optimistic_time_to_first_draft_seconds";
+  Head(first, "histogram", "From request to first drafted token.", out);
+  first_draft_.Print(first, out);
+}
+
 std::string Metrics::Print(const Runtime& runtime, const AuditStats& audits) const {
   std::string out;
   {
@@ -184,6 +211,7 @@ std::string Metrics::Print(const Runtime& runtime, const AuditStats& audits) con
     ttft_.Print("kvasir_time_to_first_token_seconds", &out);
     Head("kvasir_request_latency_seconds", "histogram", "From request to last token.", &out);
     latency_.Print("kvasir_request_latency_seconds", &out);
+    PrintOptimistic(&out);
   }
   One("kvasir_requests_cancelled_total", "counter", "Answers whose client went away.",
       static_cast<double>(cancelled_.load()), &out);

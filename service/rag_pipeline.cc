@@ -5,7 +5,6 @@
 #include <unordered_map>
 
 #include "cache/digest.h"
-#include "engine/answer_drafter.h"
 #include "service/elapsed.h"
 #include "service/name_space.h"
 
@@ -13,8 +12,6 @@ namespace kvasir {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr int32_t kDefaultMaxTokens = 512;
 
 // The question that retrieval looks for: the last user message.
 std::string QuestionOf(const RagRequest& request) {
@@ -54,6 +51,7 @@ struct RagPipeline::Draft {
   std::vector<Piece> pieces;
   std::vector<int32_t> anchor_ids, tail_ids;
   FusionPolicy policy;
+  bool optimistic = false;  // chunk KV serves the answer's draft only
   FrontKv anchor;
   bool anchor_made = false;          // for this very request
   std::vector<ChunkLookup> lookups;  // one a piece, with blocks once there are any
@@ -259,7 +257,14 @@ void RagPipeline::Count(const Draft& draft, const Assembly& assembly, CacheRepor
       kept = plan.kept();
       if (!hit) CountAsComputed(plan, &report->account);
     }
-    runtime_.statistics().RecordChunk(draft.keys[i], draft.lookups[i], hit ? kept : 0);
+    const bool saved = hit && !draft.optimistic;
+    runtime_.statistics().RecordChunk(draft.keys[i], draft.lookups[i], saved ? kept : 0);
+  }
+  if (draft.optimistic) {
+    report->draft = {report->policy, report->account, ""};
+    report->policy = FusionPolicy::Exact().Name();
+    report->account = {};
+    report->account.requested = report->account.computed = report->draft->account.requested;
   }
   runtime_.statistics().RecordRequest(report->account);
 }
@@ -318,6 +323,17 @@ std::shared_ptr<AnswerShelf> RagPipeline::OpenAnswers(const RagRequest& request)
                              request.cache_salt, request.tenant));
 }
 
+// The answer's prompt is exact; what was assembled is that of its draft, if it is much less work.
+void RagPipeline::SplitDraft(Assembly* assembly, PreparedPrompt* prompt) {
+  PromptPlan exact = FlatPlan(assembly->plan);
+  if (2 * assembly->plan.rows() <= exact.rows()) {
+    prompt->draft = std::make_shared<PromptPlan>(std::move(assembly->plan));
+  } else {
+    prompt->report.draft->problem = "more than half of the prompt would be computed for it";
+  }
+  assembly->plan = std::move(exact);
+}
+
 Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   PreparedPrompt prompt;
   prompt.begin = Clock::now();
@@ -339,6 +355,14 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
     KVASIR_ASSIGN_OR_RETURN(wanted.policy, ParsePolicy(policy));
   }
   KVASIR_ASSIGN_OR_RETURN(draft.policy, ResolvePolicy(wanted));
+  if (wanted.mode == CacheMode::kOptimistic) {
+    draft.optimistic = draft.policy.fused() && draft.has_documents;
+    if (!draft.optimistic) {
+      draft.policy = FusionPolicy::Exact();
+      prompt.report.draft.emplace().problem =
+          draft.has_documents ? wanted.why_not_movable : "there are no documents";
+    }
+  }
   prompt.report.mode = CacheModeName(request.cache.mode);
   prompt.report.lookup_ms = MillisecondsSince(prompt.begin);
 
@@ -358,12 +382,13 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
   input.policy = draft.policy;
   KVASIR_ASSIGN_OR_RETURN(Assembly assembly, assembler_.Assemble(std::move(input)));
   // The ladder that audits measure is of chunks one after the other.
-  const bool audited =
-      auditor_.on() && assembly.policy.fused() && !assembly.policy.parallel && draft.has_documents;
+  const bool audited = auditor_.on() && assembly.policy.fused() && !assembly.policy.parallel &&
+                       draft.has_documents && !draft.optimistic;
   AuditJob audit;
   if (audited) audit.stored = StoredPlan(assembly.plan);
   KVASIR_RETURN_IF_ERROR(RepairRows(draft, &assembly, &prompt.report));
   Count(draft, assembly, &prompt.report);
+  if (draft.optimistic) SplitDraft(&assembly, &prompt);
   prompt.plan = std::move(assembly.plan);
   prompt.name_space = draft.name_space;
   prompt.publish_prefix = draft.policy.kind == PolicyKind::kPrefix;
@@ -381,49 +406,6 @@ Result<PreparedPrompt> RagPipeline::Prepare(const RagRequest& request) {
     auditor_.Offer(std::move(audit));
   }
   return prompt;
-}
-
-// Drafts from past answers, and the answer to them if it ends of itself.
-void RagPipeline::ConnectAnswers(const PreparedPrompt& prompt, Request* request) const {
-  if (prompt.past_answers == nullptr || !request->speculate) return;
-  request->drafter = [shelf = prompt.past_answers] {
-    return std::make_unique<AnswerDrafter>([shelf] { return shelf->index(); });
-  };
-  if (!prompt.keep_answer) return;
-  request->sink = [store = runtime_.answers(), shelf = prompt.past_answers,
-                   tokens = std::make_shared<std::vector<int32_t>>(),
-                   sink = std::move(request->sink)](const TokenEvent& event) {
-    if (event.token >= 0) tokens->push_back(event.token);
-    const bool ended = event.finish == FinishReason::kStop || event.finish == FinishReason::kLength;
-    if (ended) store->Add(shelf, std::move(*tokens));
-    if (sink) sink(event);
-  };
-}
-
-Result<RequestId> RagPipeline::Submit(const PreparedPrompt& prompt, const SamplingParams& sampling,
-                                      int32_t max_tokens,
-                                      std::function<void(const TokenEvent&)> sink,
-                                      bool ignore_eos) {
-  Request request;
-  request.prompt = prompt.plan;
-  request.sampling = sampling;
-  const auto room = static_cast<int32_t>(
-      std::max<int64_t>(1, runtime_.engine().max_context() - PositionsOf(prompt.plan)));
-  request.max_tokens = max_tokens > 0 ? max_tokens : std::min(room, kDefaultMaxTokens);
-  request.stop_ids = runtime_.chat_template().stop_ids();
-  request.ignore_eos = ignore_eos;
-  request.speculate = !ignore_eos;  // benchmarks measure one token a step
-  request.sink = std::move(sink);
-  ConnectAnswers(prompt, &request);
-  if (prompt.publish_prefix) {
-    PrefixIndex* index = &runtime_.prefix_index();
-    request.on_prefix = [index, name_space = prompt.name_space,
-                         plan = prompt.plan](std::shared_ptr<const KvBlocks> blocks) {
-      // A plan that is not exact is refused there; a prefix is never needed for correctness.
-      [[maybe_unused]] const Status inserted = index->InsertPrompt(name_space, plan, blocks);
-    };
-  }
-  return runtime_.engine().Submit(std::move(request));
 }
 
 }  // namespace kvasir

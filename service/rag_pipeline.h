@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cache/assembler.h"
+#include "engine/draft_run.h"
 #include "service/auditor.h"
 #include "service/certifier.h"
 #include "service/chunk_prefill.h"
@@ -24,6 +25,8 @@ namespace kvasir {
 
 struct PreparedPrompt {
   PromptPlan plan;
+  // Mode optimistic: the prompt that its draft is made over; null or empty: none.
+  std::shared_ptr<PromptPlan> draft;
   CacheReport report;
   std::string name_space;
   bool publish_prefix = false;  // its exact KV may enter the prefix index
@@ -50,9 +53,10 @@ class RagPipeline {
   Result<PreparedPrompt> Prepare(const RagRequest& request);
 
   // max_tokens 0 = 512 or what the context leaves. The sink is called on the engine's thread.
+  // draft_run: of a prompt with a draft, for callers who want to hear of it; null = one of its own.
   Result<RequestId> Submit(const PreparedPrompt& prompt, const SamplingParams& sampling,
                            int32_t max_tokens, std::function<void(const TokenEvent&)> sink,
-                           bool ignore_eos = false);
+                           bool ignore_eos = false, std::shared_ptr<DraftRun> draft_run = nullptr);
 
   // Of requests that Prepare saw.
   AuditStats audits() const { return auditor_.stats(); }
@@ -89,6 +93,7 @@ class RagPipeline {
   std::string ChosenPolicy(const RagRequest& request, const Draft& draft,
                            CacheReport* report) const;
   void Count(const Draft& draft, const Assembly& assembly, CacheReport* report);
+  static void SplitDraft(Assembly* assembly, PreparedPrompt* prompt);
 
   Runtime& runtime_;
   ChunkPrefill prefill_;

@@ -27,6 +27,7 @@ struct CacheOptions {
   bool compute_missing = true;  // false: a missing chunk is an error
   bool store = true;            // whether computed chunks are kept
   bool explain = false;
+  bool provisional = false;  // optimistic: drafted text is streamed before it is verified
 };
 
 struct RagRequest {
@@ -55,6 +56,13 @@ struct DocumentReport {
   double score = 0;  // of retrieval; 0 if it was named
 };
 
+// Under mode optimistic: what the answer was drafted over (engine/draft_run.h).
+struct DraftReport {
+  std::string policy;
+  PromptAccount account;  // of the draft's prompt, not of the answer's
+  std::string problem;    // why there is no draft; "" = there is one
+};
+
 struct CacheReport {
   std::string mode, policy;
   std::string chosen_by;  // how `auto` came to the policy: "eval" or "default"; "" = it was named
@@ -65,6 +73,7 @@ struct CacheReport {
   double repair_ms = 0;  // choosing rows to compute again
   std::vector<DocumentReport> documents;
   std::optional<CertificateReport> certificate;  // under certify
+  std::optional<DraftReport> draft;              // under mode optimistic
 };
 
 }  // namespace kvasir

@@ -112,7 +112,8 @@ void AddCommands(CLI::App& app, Arguments* a) {
   CLI::App* ask = app.add_subcommand("ask", "Answer a question from stored documents");
   ask->add_option("question", a->ask.question, "The question");
   ask->add_option("--questions", a->ask.questions_file, "File with one question a line");
-  ask->add_option("--mode,--modes", a->ask.modes, "auto, exact, prefix, fused or off; a list")
+  ask->add_option("--mode,--modes", a->ask.modes,
+                  "auto, exact, prefix, fused, optimistic or off; a list")
       ->delimiter(',')
       ->allow_extra_args(false);
   ask->add_option("--policy", a->ask.policy,

@@ -10,6 +10,10 @@ namespace {
 
 namespace json = boost::json;
 
+bool TakesPolicy(const std::string& mode) {
+  return mode == "fused" || mode == "auto" || mode == "optimistic";
+}
+
 class EmbeddedAsker : public Asker {
  public:
   EmbeddedAsker(std::unique_ptr<Runtime> runtime, AskArguments arguments)
@@ -22,7 +26,7 @@ class EmbeddedAsker : public Asker {
     request.collection = arguments_.collection;
     request.top_k = arguments_.top_k;
     KVASIR_ASSIGN_OR_RETURN(request.cache.mode, ParseCacheMode(mode));
-    if (mode == "fused" || mode == "auto") request.cache.policy = arguments_.policy;
+    if (TakesPolicy(mode)) request.cache.policy = arguments_.policy;
     KVASIR_ASSIGN_OR_RETURN(const PreparedPrompt prompt, rag_.Prepare(request));
     KVASIR_ASSIGN_OR_RETURN(
         const BlockingAnswer answer,
@@ -59,7 +63,7 @@ class ServerAsker : public Asker {
     }
     messages.push_back({{"role", "user"}, {"content", question}});
     json::object cache{{"mode", mode}, {"explain", true}};
-    if (!arguments_.policy.empty() && (mode == "fused" || mode == "auto")) {
+    if (!arguments_.policy.empty() && TakesPolicy(mode)) {
       cache["policy"] = arguments_.policy;
     }
     const json::object body{{"model", "default"},

@@ -177,6 +177,13 @@ void ReadStreaming(FieldReader& fields, GenerationRequest* request) {
   }
 }
 
+// What is provisional can be taken back in a stream only.
+void CheckProvisional(FieldReader& fields, const GenerationRequest& request) {
+  if (request.rag.cache.provisional && !request.stream) {
+    fields.Fail("chunk_cache.provisional", "is only allowed with 'stream'");
+  }
+}
+
 void ReadCommon(FieldReader& fields, GenerationRequest* request) {
   fields.Text("model", &request->model);
   int64_t number = 0;
@@ -235,6 +242,7 @@ ApiResult<GenerationRequest> ParseChatRequest(std::string_view body, const Reque
   }
   ReadChatLogprobs(fields, &request);
   ReadDocumentFields(fields, limits.documents, &request.rag);
+  CheckProvisional(fields, request);
   RefuseUnless(fields, "response_format", IsTextFormat);
   RefuseUnless(fields, "tools", IsEmptyArray);
   RefuseUnless(fields, "tool_choice", IsNone);
@@ -266,6 +274,7 @@ ApiResult<GenerationRequest> ParseCompletionRequest(std::string_view body,
     fields.Fail("best_of", "is only supported equal to 'n'", "unsupported_parameter");
   }
   ReadDocumentFields(fields, limits.documents, &request.rag);
+  CheckProvisional(fields, request);
   if (!request.rag.documents.empty() || !request.rag.collection.empty()) {
     fields.Fail("documents", "go with /v1/chat/completions, not with a raw prompt",
                 "unsupported_parameter");

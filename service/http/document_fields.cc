@@ -57,7 +57,8 @@ void ReadCacheOptions(FieldReader& fields, CacheOptions* cache) {
   if (inner.Text("mode", &mode)) {
     const Result<CacheMode> parsed = ParseCacheMode(mode);
     if (parsed.ok()) cache->mode = *parsed;
-    if (!parsed.ok()) inner.Fail("mode", "must be one of auto, exact, prefix, fused, off");
+    if (!parsed.ok())
+      inner.Fail("mode", "must be one of auto, exact, prefix, fused, optimistic, off");
   }
   if (inner.Text("policy", &cache->policy)) {
     const Result<FusionPolicy> parsed = ParsePolicy(cache->policy);
@@ -71,6 +72,10 @@ void ReadCacheOptions(FieldReader& fields, CacheOptions* cache) {
   }
   inner.Flag("store", &cache->store);
   inner.Flag("explain", &cache->explain);
+  inner.Flag("provisional", &cache->provisional);
+  if (cache->provisional && cache->mode != CacheMode::kOptimistic) {
+    inner.Fail("provisional", "needs 'mode' to be 'optimistic'");
+  }
   if (const auto error = inner.Finish()) {
     fields.Fail(error->param, error->message.substr(error->message.find("' ") + 2), error->code);
   }

@@ -49,6 +49,8 @@ Status Generation::SubmitAll(const PreparedPrompt& prompt) {
   const auto count = static_cast<size_t>(request_.n);
   for (size_t i = 0; i < count; ++i) {
     answers_.emplace_back(service_.runtime.tokenizer(), request_.stop);
+    provisional_.emplace_back(service_.runtime.tokenizer(), request_.stop);
+    if (prompt.draft != nullptr) draft_runs_.push_back(MakeDraftRun(i));
   }
   opened_.assign(count, false);
   ended_.assign(count, false);
@@ -60,7 +62,8 @@ Status Generation::SubmitAll(const PreparedPrompt& prompt) {
       self->OnEvent(i, event);
     };
     const Result<RequestId> id =
-        service_.rag.Submit(prompt, sampling, request_.max_tokens, std::move(sink));
+        service_.rag.Submit(prompt, sampling, request_.max_tokens, std::move(sink),
+                            /*ignore_eos=*/false, draft_runs_.empty() ? nullptr : draft_runs_[i]);
     if (!id.ok()) return id.status();
     ids_.push_back(*id);
     ++open_;
@@ -68,17 +71,52 @@ Status Generation::SubmitAll(const PreparedPrompt& prompt) {
   return Status::Ok();
 }
 
-void Generation::OnEvent(size_t choice, const TokenEvent& event) {
+std::shared_ptr<DraftRun> Generation::MakeDraftRun(size_t choice) {
+  std::function<void(int32_t)> on_token;
+  if (request_.rag.cache.provisional) {
+    on_token = [weak = weak_from_this(), choice](int32_t token) {
+      if (const auto self = weak.lock()) self->OnDrafted(choice, token);
+    };
+  }
+  return std::make_shared<DraftRun>(begin_, std::move(on_token));
+}
+
+void Generation::OnDrafted(size_t choice, int32_t token) {
+  Event event{choice, {}, /*provisional=*/true};
+  event.token.token = token;
   {
     std::lock_guard lock(mutex_);
-    if (event.token >= 0 && ttft_ms_ < 0) ttft_ms_ = MillisecondsSince(begin_);
-    events_.push_back({choice, event});
+    events_.push_back(std::move(event));
   }
   wake_();
 }
 
+void Generation::OnEvent(size_t choice, const TokenEvent& event) {
+  {
+    std::lock_guard lock(mutex_);
+    if (event.token >= 0 && ttft_ms_ < 0) ttft_ms_ = MillisecondsSince(begin_);
+    events_.push_back({choice, event, /*provisional=*/false});
+  }
+  wake_();
+}
+
+DraftUsage Generation::DraftsUsage() const {
+  DraftUsage usage;
+  for (const auto& run : draft_runs_) {
+    const DraftRunReport report = run->report();
+    usage.drafted += report.drafted;
+    usage.stood += report.stood;
+    const bool first = report.first_draft_ms >= 0 &&
+                       (usage.first_ms < 0 || report.first_draft_ms < usage.first_ms);
+    if (first) usage.first_ms = report.first_draft_ms;
+    if (!report.status.ok()) usage.problem = report.status.message();
+  }
+  return usage;
+}
+
 ReplyUsage Generation::Usage() const {
   ReplyUsage usage;
+  usage.draft = DraftsUsage();
   for (const AnswerText& answer : answers_) {
     usage.completion_tokens += answer.tokens();
     usage.drafts.drafted += answer.drafts().drafted;
@@ -112,8 +150,34 @@ std::string Generation::EndChoice(size_t choice) {
   return bytes;
 }
 
+std::string Generation::Open(size_t choice) {
+  if (opened_[choice]) return "";
+  opened_[choice] = true;
+  const auto index = static_cast<int32_t>(choice);
+  std::string bytes;
+  if (context_.chat) bytes += SseEvent(OpeningChunk(context_, index));
+  if (!echo_.empty()) bytes += SseEvent(TextChunk(context_, index, echo_, {}));
+  return bytes;
+}
+
+std::string Generation::HandleProvisional(const Event& event) {
+  const std::string text = provisional_[event.choice].Push(event.token.token);
+  if (text.empty() || cancelled_) return "";
+  std::string bytes = Open(event.choice);
+  bytes += SseEvent(ProvisionalChunk(context_, static_cast<int32_t>(event.choice), text));
+  return bytes;
+}
+
+std::string Generation::Correct(size_t choice) {
+  const AnswerText& answer = answers_[choice];
+  const std::optional<int64_t> stands =
+      provisional_[choice].Verify(answer.text(), answer.finished());
+  return stands ? SseEvent(CorrectionChunk(context_, static_cast<int32_t>(choice), *stands)) : "";
+}
+
 std::string Generation::Handle(const Event& event) {
   if (ended_[event.choice]) return "";
+  if (event.provisional) return HandleProvisional(event);
   AnswerText& answer = answers_[event.choice];
   const auto index = static_cast<int32_t>(event.choice);
   const bool wanted_cancel = answer.wants_cancel();
@@ -123,11 +187,8 @@ std::string Generation::Handle(const Event& event) {
   }
   std::string bytes;
   if (request_.stream && !cancelled_) {
-    if (!opened_[event.choice]) {
-      opened_[event.choice] = true;
-      if (context_.chat) bytes += SseEvent(OpeningChunk(context_, index));
-      if (!echo_.empty()) bytes += SseEvent(TextChunk(context_, index, echo_, {}));
-    }
+    bytes += Open(event.choice);
+    bytes += Correct(event.choice);
     if (!text.empty()) {
       bytes += SseEvent(TextChunk(context_, index, text, answer.TakeLogprobs()));
     }
@@ -152,6 +213,9 @@ void Generation::CountOnce() {
   if (counted_ || cancelled_) return;
   counted_ = true;
   service_.metrics.CountAnswer(Usage().ttft_ms / 1000, MillisecondsSince(begin_) / 1000);
+  if (!context_.cache.draft) return;
+  if (draft_runs_.empty()) service_.metrics.CountOptimistic({}, request_.n);
+  for (const auto& run : draft_runs_) service_.metrics.CountOptimistic(run->report());
 }
 
 HttpReply Generation::Reply() {

@@ -15,6 +15,7 @@
 #include "service/http/chat_request.h"
 #include "service/http/generation_reply.h"
 #include "service/http/http_types.h"
+#include "service/provisional_text.h"
 #include "service/service_context.h"
 
 namespace kvasir {
@@ -39,14 +40,22 @@ class Generation : public std::enable_shared_from_this<Generation> {
   struct Event {
     size_t choice;
     TokenEvent token;
+    bool provisional = false;
   };
   Generation(ServiceContext& service, GenerationRequest request, std::function<void()> wake)
       : service_(service), request_(std::move(request)), wake_(std::move(wake)) {}
 
   Status SubmitAll(const PreparedPrompt& prompt);
+  std::shared_ptr<DraftRun> MakeDraftRun(size_t choice);
   void OnEvent(size_t choice, const TokenEvent& event);
+  void OnDrafted(size_t choice, int32_t token);
+  std::string Open(size_t choice);
   std::string Handle(const Event& event);
+  std::string HandleProvisional(const Event& event);
+  // The correction of a choice's provisional text, if there is one to send.
+  std::string Correct(size_t choice);
   std::string EndChoice(size_t choice);
+  DraftUsage DraftsUsage() const;
   ReplyUsage Usage() const;
   void CountOnce();
 
@@ -56,6 +65,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   ReplyContext context_;
   std::string echo_;
   std::vector<AnswerText> answers_;
+  std::vector<ProvisionalText> provisional_;
+  std::vector<std::shared_ptr<DraftRun>> draft_runs_;  // of a prompt with a draft, one a choice
   std::vector<RequestId> ids_;
   std::vector<bool> opened_, ended_;
   size_t open_ = 0;  // choices that have not ended

@@ -96,6 +96,20 @@ json::object CertificateObject(const CertificateReport& certificate) {
           {"calibration_samples", certificate.samples}};
 }
 
+json::object DraftObject(const DraftReport& draft, const ReplyUsage& usage) {
+  const DraftUsage& run = usage.draft;
+  const std::string& problem = draft.problem.empty() ? run.problem : draft.problem;
+  return {{"policy", draft.policy},
+          {"reused_tokens", draft.account.prefix + draft.account.fused},
+          {"recomputed_tokens", draft.account.recomputed},
+          {"computed_tokens", draft.account.computed},
+          {"drafted_tokens", run.drafted},
+          {"stood_tokens", run.stood},
+          {"first_provisional_ms", run.first_ms < 0 ? json::value() : json::value(run.first_ms)},
+          {"first_verified_ms", usage.ttft_ms},
+          {"problem", problem.empty() ? json::value() : json::value(problem)}};
+}
+
 json::object CacheObject(const ReplyContext& context, const ReplyUsage& usage) {
   const CacheReport& cache = context.cache;
   json::object object = {{"mode", cache.mode},
@@ -120,6 +134,7 @@ json::object CacheObject(const ReplyContext& context, const ReplyUsage& usage) {
                          {"ttft_ms", usage.ttft_ms},
                          {"documents", DocumentEntries(context)}};
   if (cache.certificate) object["certificate"] = CertificateObject(*cache.certificate);
+  if (cache.draft) object["draft"] = DraftObject(*cache.draft, usage);
   return object;
 }
 
@@ -139,9 +154,26 @@ json::object Choice(int32_t index, json::value finish, json::value logprobs) {
       {"index", index}, {"finish_reason", std::move(finish)}, {"logprobs", std::move(logprobs)}};
 }
 
+json::object Empty(const ReplyContext& context, json::object choice) {
+  if (context.chat) {
+    choice["delta"] = json::object();
+  } else {
+    choice["text"] = "";
+  }
+  return choice;
+}
+
 std::string ChunkOf(const ReplyContext& context, json::object choice) {
   json::object body = Envelope(context, true);
   body["choices"] = json::array{std::move(choice)};
+  return json::serialize(body);
+}
+
+// A chunk without text for clients that know the extension.
+std::string ExtensionChunk(const ReplyContext& context, int32_t index, json::object extension) {
+  json::object body = Envelope(context, true);
+  body["choices"] = json::array{Empty(context, Choice(index, nullptr, nullptr))};
+  body["chunk_cache"] = std::move(extension);
   return json::serialize(body);
 }
 
@@ -201,14 +233,18 @@ std::string TextChunk(const ReplyContext& context, int32_t index, const std::str
   return ChunkOf(context, std::move(choice));
 }
 
+std::string ProvisionalChunk(const ReplyContext& context, int32_t index, const std::string& text) {
+  return ExtensionChunk(context, index, {{"provisional", json::object{{"content", text}}}});
+}
+
+std::string CorrectionChunk(const ReplyContext& context, int32_t index, int64_t characters) {
+  return ExtensionChunk(context, index, {{"correction", json::object{{"characters", characters}}}});
+}
+
 std::string FinishChunk(const ReplyContext& context, int32_t index, FinishReason reason,
                         const ReplyUsage* usage) {
-  json::object choice = Choice(index, json::value(FinishReasonName(reason)), nullptr);
-  if (context.chat) {
-    choice["delta"] = json::object();
-  } else {
-    choice["text"] = "";
-  }
+  json::object choice =
+      Empty(context, Choice(index, json::value(FinishReasonName(reason)), nullptr));
   json::object body = Envelope(context, true);
   body["choices"] = json::array{std::move(choice)};
   if (usage != nullptr) {

@@ -24,11 +24,19 @@ struct ReplyContext {
   bool logprobs = false;
 };
 
+// Of all choices that were drafted by a run of their own (mode optimistic).
+struct DraftUsage {
+  int64_t drafted = 0, stood = 0;  // tokens
+  double first_ms = -1;            // to the first drafted token; below 0 = none came
+  std::string problem;             // why a choice had no draft, or not a whole one
+};
+
 struct ReplyUsage {
   int64_t completion_tokens = 0;
   DraftCounts drafts;
   double ttft_ms = 0;  // from the first byte of work to the first token
   RequestTiming timing;
+  DraftUsage draft;
 };
 
 std::string FinishReasonName(FinishReason reason);
@@ -42,6 +50,10 @@ std::string OpeningChunk(const ReplyContext& context, int32_t index);
 // A piece of text, with the logprobs of its tokens.
 std::string TextChunk(const ReplyContext& context, int32_t index, const std::string& text,
                       const std::vector<ShownToken>& logprobs);
+// Drafted text of a choice, which may be taken back: no delta, the text in chunk_cache.provisional.
+std::string ProvisionalChunk(const ReplyContext& context, int32_t index, const std::string& text);
+// Of a choice's provisional text only the first `characters` (Unicode code points) stand.
+std::string CorrectionChunk(const ReplyContext& context, int32_t index, int64_t characters);
 // The end of a choice. `usage` is set on the stream's last chunk only: it carries the
 // chunk_cache object, so that every stream has the accounting.
 std::string FinishChunk(const ReplyContext& context, int32_t index, FinishReason reason,

@@ -82,10 +82,11 @@ TEST(ParsePolicyList, CommasInsideParenthesesBelongToThePolicy) {
 }
 
 TEST(ParseCacheMode, RoundTripAndError) {
-  for (const char* name : {"auto", "exact", "prefix", "fused", "off"}) {
+  for (const char* name : {"auto", "exact", "prefix", "fused", "optimistic", "off"}) {
     EXPECT_EQ(CacheModeName(*ParseCacheMode(name)), name);
   }
-  EXPECT_NE(ParseCacheMode("fast").status().message().find("auto, exact, prefix, fused or off"),
+  EXPECT_NE(ParseCacheMode("fast").status().message().find(
+                "auto, exact, prefix, fused, optimistic or off"),
             std::string::npos);
 }
 
@@ -106,6 +107,9 @@ TEST(ResolvePolicy, Defaults) {
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kOff))->kind, PolicyKind::kExact);
   EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kPrefix))->kind, PolicyKind::kPrefix);
   EXPECT_EQ(*ResolvePolicy(Asking(CacheMode::kFused)), DefaultFusedPolicy());
+  EXPECT_EQ(*ResolvePolicy(Asking(CacheMode::kOptimistic)), FusionPolicy::Concat());
+  EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kOptimistic, false))->kind, PolicyKind::kExact);
+  EXPECT_EQ(ResolvePolicy(Asking(CacheMode::kOptimistic, true, false))->kind, PolicyKind::kExact);
 }
 
 TEST(ResolvePolicy, ContradictionsAreRefused) {
@@ -113,6 +117,8 @@ TEST(ResolvePolicy, ContradictionsAreRefused) {
   request.policy = FusionPolicy::Concat();
   EXPECT_EQ(ResolvePolicy(request).status().code(), StatusCode::kInvalidArgument);
   request.mode = CacheMode::kFused;
+  EXPECT_EQ(ResolvePolicy(request)->Name(), "concat");
+  request.mode = CacheMode::kOptimistic;
   EXPECT_EQ(ResolvePolicy(request)->Name(), "concat");
   request.policy = FusionPolicy::Exact();
   EXPECT_FALSE(ResolvePolicy(request).ok());

@@ -53,6 +53,26 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(request->rag.cache_salt, "tenant");
 }
 
+TEST(ChatRequest, ProvisionalTextNeedsAStreamAndModeOptimistic) {
+  auto request = ParseChatRequest(
+      Body(R"("stream":true,"chunk_cache":{"mode":"optimistic","provisional":true})"), {});
+  ASSERT_TRUE(request.ok()) << request.error().message;
+  EXPECT_EQ(request->rag.cache.mode, CacheMode::kOptimistic);
+  EXPECT_TRUE(request->rag.cache.provisional);
+  EXPECT_TRUE(ParseChatRequest(Body(R"("chunk_cache":{"mode":"optimistic"})"), {}).ok());
+  request = ParseChatRequest(Body(R"("chunk_cache":{"mode":"optimistic","provisional":true})"), {});
+  ASSERT_FALSE(request.ok());
+  EXPECT_EQ(request.error().status, 400);
+  EXPECT_EQ(request.error().param, "chunk_cache.provisional");
+  EXPECT_NE(request.error().message.find("'stream'"), std::string::npos);
+  for (const char* cache : {R"({"provisional":true})", R"({"mode":"fused","provisional":true})"}) {
+    request = ParseChatRequest(Body(std::string(R"("stream":true,"chunk_cache":)") + cache), {});
+    ASSERT_FALSE(request.ok());
+    EXPECT_EQ(request.error().param, "chunk_cache.provisional");
+    EXPECT_NE(request.error().message.find("'optimistic'"), std::string::npos);
+  }
+}
+
 TEST(ChatRequest, ReadsFilters) {
   auto request = ParseChatRequest(
       Body(R"("collection":"c","filters":{"document_id":"d","year":"1999","":"x"})"), {});

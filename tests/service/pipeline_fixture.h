@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "service/blocking_answer.h"
 #include "service/http/api.h"
+#include "service/http/generation.h"
 #include "service/service_context.h"
 #include "tests/engine/tiny_model.h"
 
@@ -138,6 +141,40 @@ class PipelineTest : public testing::Test {
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<ServiceContext> service_;
 };
+
+// Counts wake-ups; shared with the engine's thread, which may ring once more after the end.
+struct Bell {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int rings = 0;
+  void Ring() {
+    std::lock_guard lock(mutex);
+    ++rings;
+    changed.notify_one();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return rings > 0; });
+    rings = 0;
+  }
+};
+
+// Runs a generation to its end, as the session does.
+inline std::string RunGeneration(ServiceContext& service, const std::string& body,
+                                 HttpReply* whole = nullptr) {
+  auto bell = std::make_shared<Bell>();
+  auto request = ParseChatRequest(body, {});
+  EXPECT_TRUE(request.ok()) << request.error().message;
+  auto run = Generation::Start(service, std::move(*request), [bell] { bell->Ring(); });
+  EXPECT_TRUE(run.ok()) << run.error().message;
+  std::string bytes = (*run)->Drain();
+  while (!(*run)->finished()) {
+    bell->Wait();
+    bytes += (*run)->Drain();
+  }
+  if (whole != nullptr) *whole = (*run)->Reply();
+  return bytes;
+}
 
 using Statuses = std::vector<std::string>;
 

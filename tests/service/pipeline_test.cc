@@ -2,10 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <set>
 
-#include "service/http/generation.h"
 #include "service/name_space.h"
 #include "tests/service/pipeline_fixture.h"
 
@@ -336,39 +334,6 @@ TEST_F(PipelineTest, InfoRoutes) {
   const HttpReply both = Call(*service_, "POST", "/v1/embeddings",
                               R"({"input":["a","b"],"encoding_format":"base64"})");
   EXPECT_EQ(both.status, 200) << both.body;
-}
-
-// Counts wake-ups; shared with the engine's thread, which may ring once more after the end.
-struct Bell {
-  std::mutex mutex;
-  std::condition_variable changed;
-  int rings = 0;
-  void Ring() {
-    std::lock_guard lock(mutex);
-    ++rings;
-    changed.notify_one();
-  }
-  void Wait() {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [this] { return rings > 0; });
-    rings = 0;
-  }
-};
-
-// Runs a generation to its end, as the session does.
-std::string RunGeneration(ServiceContext& service, const std::string& body, HttpReply* whole) {
-  auto bell = std::make_shared<Bell>();
-  auto request = ParseChatRequest(body, {});
-  EXPECT_TRUE(request.ok()) << request.error().message;
-  auto run = Generation::Start(service, std::move(*request), [bell] { bell->Ring(); });
-  EXPECT_TRUE(run.ok()) << run.error().message;
-  std::string bytes = (*run)->Drain();
-  while (!(*run)->finished()) {
-    bell->Wait();
-    bytes += (*run)->Drain();
-  }
-  if (whole != nullptr) *whole = (*run)->Reply();
-  return bytes;
 }
 
 TEST_F(PipelineTest, AStreamHasRolesTextFinishAndUsage) {
