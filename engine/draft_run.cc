@@ -19,7 +19,6 @@ Request DraftOf(const Request& exact, const PromptPlan& prompt) {
   draft.stop_ids = exact.stop_ids;
   draft.ignore_eos = exact.ignore_eos;
   draft.drafter = exact.drafter;
-  draft.rows_beside = DraftRun::kRowsBeside;
   return draft;
 }
 
@@ -42,6 +41,7 @@ Status DraftRun::Submit(const PromptPlan& prompt, const Request& exact) {
     return FailedPrecondition("nothing is drafted: speculation is off");
   }
   Request draft = DraftOf(exact, prompt);
+  draft.rows_beside = on_token_ ? kRowsBesideRead : kRowsBeside;
   // The exact run must have its place whatever the draft run holds.
   const int64_t need =
       BlocksOf(exact.prompt, exact.max_tokens) + 2 * BlocksOf(draft.prompt, draft.max_tokens);

@@ -36,12 +36,13 @@ struct DraftRunReport {
 
 class DraftRun : public std::enable_shared_from_this<DraftRun> {
  public:
-  // Prompt rows a step beside a draft run: about what can be computed in the time of five answer
-  // tokens, so that a prompt of 2,000 tokens lasts for about 30 drafted ones.
-  static constexpr int32_t kRowsBeside = 64;
+  // Prompt rows a step beside a draft run. Short slices cost more than the tokens drafted beside
+  // them save, but where the draft is read at once it shall be fluent: a step of 64 rows takes the
+  // time of about five answer tokens.
+  static constexpr int32_t kRowsBeside = 256, kRowsBesideRead = 64;
   static constexpr int32_t kMostTokens = 256;
 
-  // `on_token` (may be empty) is called on the engine's thread with every drafted token.
+  // `on_token` is called on the engine's thread with every drafted token; empty: nobody reads it.
   explicit DraftRun(std::chrono::steady_clock::time_point begin,
                     std::function<void(int32_t token)> on_token = nullptr)
       : begin_(begin), on_token_(std::move(on_token)) {}

@@ -101,7 +101,8 @@ def main():
     policies = re.findall(r"[^,(]+(?:\([^)]*\))?(?:\+[^,(]+(?:\([^)]*\))?)*", options.policies)
     caches = {"exact": {"mode": "exact"}}
     for policy in policies:
-        caches[f"optimistic {policy}"] = {"mode": "optimistic", "policy": policy, "provisional": True}
+        caches[f"optimistic {policy}"] = {"mode": "optimistic", "policy": policy}
+        caches[f"  provisional {policy}"] = {"mode": "optimistic", "policy": policy, "provisional": True}
     requests = make_requests(options.data / "musique_dev.json", options.items, options.passages, options.max_tokens)
     answers = {name: [] for name in caches}
     server = Server(None, "--set", "audit.share=0", "--set", "engine.answer_index=off",
@@ -126,9 +127,14 @@ def main():
         drafted = sum(d["drafted_tokens"] for d in drafts)
         stood = sum(d["stood_tokens"] for d in drafts)
         whole = sum(d["drafted_tokens"] == d["stood_tokens"] for d in drafts)
-        ratio = median(a.total / b.total for a, b in zip(got, exact))
-        print(f"{'':24s} {stood} of {drafted} drafted tokens stood ({stood / max(drafted, 1):.0%}), all of them in "
-              f"{whole} answers; total {ratio:.2f} of exact; {same} of {len(got)} answers the same")
+        details = [a.usage["completion_tokens_details"] for a in got]
+        accepted = sum(d["accepted_prediction_tokens"] for d in details)
+        rejected = sum(d["rejected_prediction_tokens"] for d in details)
+        first = median(a.first_verified / b.first_verified for a, b in zip(got, exact))
+        total = median(a.total / b.total for a, b in zip(got, exact))
+        print(f"    {stood} of {drafted} drafted tokens stood ({stood / max(drafted, 1):.0%}), all of them in {whole} "
+              f"answers; {accepted} of {accepted + rejected} verified drafts of all sources\n    first verified {first:.2f}, "
+              f"total {total:.2f} of exact; {same} of {len(got)} answers the same")
         wrong += len(got) - same
     sys.exit(1 if wrong else 0)
 
