@@ -67,6 +67,31 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(reply.usage.prompt_tokens_details.cached_tokens,
                          cache["fused_tokens"] + cache["prefix_tokens"])
 
+    def test_optimistic_repeats_the_exact_answer(self):
+        exact = self.ask("exact")
+        self.ask("fused", policy="concat")
+        reply = self.ask("optimistic")
+        self.assertEqual(reply.choices[0].message.content, exact.choices[0].message.content)
+        self.assertEqual(account(reply)["computed_tokens"], reply.usage.prompt_tokens)
+        self.assertEqual(reply.usage.prompt_tokens_details.cached_tokens, 0)
+
+    def test_optimistic_streams_say_what_is_provisional(self):
+        exact = self.ask("exact")
+        self.ask("fused", policy="concat")
+        stream = self.client.chat.completions.create(
+            model=self.model, messages=QUESTION, max_tokens=16, temperature=0, stream=True,
+            extra_body={"documents": DOCUMENTS,
+                        "chunk_cache": {"mode": "optimistic", "provisional": True}})
+        text, provisional, stands = "", "", None
+        for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+            extension = (chunk.model_extra or {}).get("chunk_cache") or {}
+            provisional += extension.get("provisional", {}).get("content", "")
+            stands = extension.get("correction", {}).get("characters", stands)
+        self.assertEqual(text, exact.choices[0].message.content)
+        self.assertTrue(provisional)
+        self.assertTrue(text.startswith(provisional[:stands]), (provisional, stands))
+
     def test_link_charges_its_rows(self):
         cache = account(self.ask("fused", policy="link(8)"))
         self.assertEqual(cache["recomputed_tokens"], 8 * len(DOCUMENTS))
