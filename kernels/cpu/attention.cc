@@ -44,7 +44,7 @@ struct Call {
 
 // What the lanes of some tiles have at work: an entry a lane, one behind the other.
 struct LaneMemory {
-  float *query, *turned, *total_acc, *context_acc;           // [lanes][D']
+  float *query, *operands, *total_acc, *context_acc;         // [lanes][D']
   float *total_max, *total_sum, *context_max, *context_sum;  // [lanes]
   LaneState state;                                           // of the current split
   KeyRange* ranges;                                          // [lanes]
@@ -57,8 +57,8 @@ struct LaneMemory {
       scratch.ranges.resize(static_cast<size_t>(lanes));
     }
     query = scratch.floats.data();
-    turned = query + values;
-    state.acc = turned + values;
+    operands = query + values;
+    state.acc = operands + values;
     total_acc = state.acc + values;
     context_acc = total_acc + values;
     state.sum = context_acc + values;
@@ -72,7 +72,7 @@ struct LaneMemory {
   LaneMemory From(int64_t lane, int32_t width) const {
     LaneMemory part = *this;
     for (float** values :
-         {&part.query, &part.turned, &part.total_acc, &part.context_acc, &part.state.acc}) {
+         {&part.query, &part.operands, &part.total_acc, &part.context_acc, &part.state.acc}) {
       *values += lane * width;
     }
     for (float** value : {&part.total_max, &part.total_sum, &part.context_max, &part.context_sum,
@@ -96,7 +96,7 @@ class TileWork {
         context_(call.args.batch->sequences[static_cast<size_t>(tile_.sequence)].context) {
     if (call.kept != nullptr) kept_ = call.kept->Of(tile, head);
     query_ = memory.query;
-    turned_ = memory.turned;
+    operands_ = memory.operands;
     state_ = memory.state;
     total_acc_ = memory.total_acc;
     total_max_ = memory.total_max;
@@ -243,10 +243,8 @@ class TileWork {
       const Rotation rotation = call_.rotations.At(offset);
       const int64_t begin = (row - tile_.row_begin) * values;
       for (int64_t at = begin; at < begin + values; at += call_.width) {
-        call_.ops.rotate(rotation, query_ + at, call_.head_dim, call_.width, turned_ + at);
+        call_.ops.turn(call_.pool.tile(), rotation, query_ + at, share, operands_ + at);
       }
-      if (share == 1.0f) continue;
-      for (int64_t at = begin; at < begin + values; ++at) turned_[at] *= share;
     }
     segment_ = segment;
   }
@@ -281,7 +279,7 @@ class TileWork {
       state_.scores = kept_.scores + (index - tile_.piece_begin) * kPieceKeys;
       state_.score_stride = kept_.stride;
     }
-    call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), turned_, ranges_,
+    call_.ops.add_piece(call_.pool.tile(), tiles, static_cast<int>(lanes_), operands_, ranges_,
                         state_);
   }
 
@@ -290,9 +288,9 @@ class TileWork {
   const int32_t head_;
   const int64_t lanes_;
   const ContextScale context_;
-  int32_t segment_ = -1;  // for which turned_ holds
+  int32_t segment_ = -1;  // for which operands_ holds
   float* query_;          // [lanes][D'] scaled
-  float* turned_;         // [lanes][D'] scaled and turned
+  float* operands_;       // [lanes][D'] of segment_
   LaneState state_;       // of the current split
   TileScores kept_;       // null unless wanted
   float *total_max_, *total_sum_, *total_acc_;
@@ -332,7 +330,7 @@ void RunGroup(const Call& call, const AttentionUnit& unit, int32_t head,
     if (!any) continue;
     call.ops.add_piece(call.pool.tile(),
                        works.front().TilesOf(works.front().first_piece(unit.split) + piece),
-                       static_cast<int>(lanes), memory.turned, memory.ranges, memory.state);
+                       static_cast<int>(lanes), memory.operands, memory.ranges, memory.state);
   }
   for (size_t i = 0; i < works.size(); ++i) {
     works[i].StorePartials(PartialsOf(call, tile_at(tiles[i]), head, unit.split));

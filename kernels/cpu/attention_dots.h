@@ -28,10 +28,16 @@ inline void ToPairs(const float* x, int64_t count, PairWord* words) {
   if (i < count) Simd::StoreHalfPairs(words + i / 2, Simd::Load(x + i));
 }
 
-// scores[lane][first_key ...] for kTileVectors vectors of keys; q [kCount][D' / 2].
+// scores[lane][first_key ...] for kTileVectors vectors of keys; operands [kCount][D'], whose first
+// half is pairs.
 template <int kCount, bool kFetchNext>
 inline void ScoreDots(const KvTile& tile, const AttentionPiece& piece, int first_key,
-                      const PairWord* q, float (*scores)[kPieceKeys]) {
+                      const float* operands, float (*scores)[kPieceKeys]) {
+  const auto word = [&](int lane, int64_t pair) __attribute__((always_inline)) {
+    PairWord bits;
+    __builtin_memcpy(&bits, operands + lane * int64_t{tile.v_width} + pair, sizeof bits);
+    return bits;
+  };
   const PairWord* k[Simd::kVectors];
   const PairWord* next[Simd::kVectors];
   for (int v = 0; v < Simd::kVectors; ++v) {
@@ -43,7 +49,6 @@ inline void ScoreDots(const KvTile& tile, const AttentionPiece& piece, int first
   for (int lane = 0; lane < kCount; ++lane) {
     for (int v = 0; v < Simd::kVectors; ++v) sums[lane][v] = Simd::Set(0);
   }
-  const int64_t stride = tile.v_width / 2;
   for (int64_t pair = 0; pair < tile.head_dim / 2; ++pair) {
     const int64_t at = pair * kTileSlots;
     if constexpr (kFetchNext) {
@@ -52,7 +57,7 @@ inline void ScoreDots(const KvTile& tile, const AttentionPiece& piece, int first
     Simd::Pairs keys[Simd::kVectors];
     for (int v = 0; v < Simd::kVectors; ++v) keys[v] = Simd::LoadPairs(k[v] + at);
     for (int lane = 0; lane < kCount; ++lane) {
-      const Simd::Pairs query = Simd::SetPair(q[lane * stride + pair]);
+      const Simd::Pairs query = Simd::SetPair(word(lane, pair));
       for (int v = 0; v < Simd::kVectors; ++v) {
         sums[lane][v] = Simd::Dot(sums[lane][v], keys[v], query);
       }
@@ -124,11 +129,9 @@ inline void AddColumnDots(const KvTile& tile, const AttentionPiece& piece, const
 template <int kCount, bool kFetchNext>
 inline void AddPieceByDots(const KvTile& tile, const AttentionPiece& piece, const float* q,
                            const KeyRange* ranges, const KeyRange& keys, const LaneState& state) {
-  PairWord queries[kCount * kMaxPairDims / 2];
-  ToPairs(q, int64_t{kCount} * tile.v_width, queries);
   alignas(64) float scores[kCount][kPieceKeys];
   for (int key = 0; key < kPieceKeys; key += Simd::kVectors * Simd::kWidth) {
-    ScoreDots<kCount, kFetchNext>(tile, piece, key, queries, scores);
+    ScoreDots<kCount, kFetchNext>(tile, piece, key, q, scores);
   }
   if (state.scores != nullptr) KeepScores<kCount>(scores, state);
   float factors[kCount];

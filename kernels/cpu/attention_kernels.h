@@ -326,11 +326,24 @@ void AddPieceInPairs(const KvTile& tile, const AttentionPiece& piece, int n, con
 }
 #endif
 
-void RotateQuery(const Rotation& rotation, const float* x, int32_t head_dim, int32_t width,
-                 float* out) {
-  RotateRow(x, rotation, head_dim, out);
-  for (int32_t d = head_dim; d < width; ++d) out[d] = 0.0f;
+// out [D'] = x [D] turned, times share; the padding becomes zero.
+void TurnQuery(const KvTile& tile, const Rotation& rotation, const float* x, float share,
+               float* out) {
+  RotateRow(x, rotation, tile.head_dim, out);
+  for (int32_t d = tile.head_dim; d < tile.v_width; ++d) out[d] = 0.0f;
+  if (share == 1.0f) return;
+  for (int32_t d = 0; d < tile.head_dim; ++d) out[d] *= share;
 }
+
+#ifdef KVASIR_PAIR_DOTS
+void TurnQueryToPairs(const KvTile& tile, const Rotation& rotation, const float* x, float share,
+                      float* operand) {
+  if (!TakesPairDots(tile)) return TurnQuery(tile, rotation, x, share, operand);
+  alignas(64) float turned[kMaxPairDims];
+  TurnQuery(tile, rotation, x, share, turned);
+  ToPairs(turned, tile.v_width, reinterpret_cast<PairWord*>(operand));
+}
+#endif
 
 float SumLane(const float* partial_sums) {
   F sum = Simd::Load(partial_sums);
@@ -369,10 +382,10 @@ void AddWeights(const float* scores, const KeyRange& keys, float max, float shar
   for (int i = 0; key < keys.hi; ++key, ++i) mass[key] += rest[i];
 }
 
-constexpr AttentionOps kAttentionTable = {RotateQuery, AddPiece, SumLane, MergeSplit, AddWeights};
+constexpr AttentionOps kAttentionTable = {TurnQuery, AddPiece, SumLane, MergeSplit, AddWeights};
 #ifdef KVASIR_PAIR_DOTS
-constexpr AttentionOps kAttentionPairsTable = {RotateQuery, AddPieceInPairs, SumLane, MergeSplit,
-                                               AddWeights};
+constexpr AttentionOps kAttentionPairsTable = {TurnQueryToPairs, AddPieceInPairs, SumLane,
+                                               MergeSplit, AddWeights};
 #endif
 
 }  // namespace

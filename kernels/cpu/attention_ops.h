@@ -51,11 +51,12 @@ struct LaneTotal {
 };
 
 struct AttentionOps {
-  // out [D'] = x [D] turned; the padding of out becomes zero.
-  void (*rotate)(const Rotation& rotation, const float* x, int32_t head_dim, int32_t width,
-                 float* out);
-  // Adds a piece to n lanes. q: fp32 [n][D'], scaled; ranges [n].
-  void (*add_piece)(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
+  // Makes a lane's operand [D'] of its scaled query x [D]: turned, times `share`, in the form that
+  // this table multiplies with tiles of this kind.
+  void (*turn)(const KvTile& tile, const Rotation& rotation, const float* x, float share,
+               float* operand);
+  // Adds a piece to n lanes. operands [n][D'] as `turn` left them; ranges [n].
+  void (*add_piece)(const KvTile& tile, const AttentionPiece& piece, int n, const float* operands,
                     const KeyRange* ranges, const LaneState& state);
   // Sum of one lane's [16] partial sums.
   float (*sum)(const float* partial_sums);
