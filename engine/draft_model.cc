@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "engine/key_balance.h"
+
 namespace kvasir {
 namespace {
 
@@ -39,7 +41,8 @@ Result<std::unique_ptr<DraftModel>> DraftModel::Create(std::shared_ptr<const Mod
     return InvalidArgument(std::move(text));
   }
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
-                          backend->CreateKvPool(layout, static_cast<int32_t>(blocks)));
+                          MakeKvPool(*model, *backend, options.kv_dtype,
+                                     static_cast<int32_t>(blocks), options.balance_ids));
   return std::unique_ptr<DraftModel>(
       new DraftModel(std::move(model), std::move(backend), std::move(pool), options.window));
 }

@@ -24,7 +24,8 @@ namespace kvasir {
 struct DraftModelOptions {
   size_t pool_bytes = size_t{64} << 20;  // of KV
   DType kv_dtype = DType::kBF16;
-  int32_t window = 512;  // tokens of a prompt that it reads, the last ones
+  int32_t window = 512;                   // tokens of a prompt that it reads, the last ones
+  std::vector<int32_t> balance_ids = {};  // as EngineOptions'
 };
 
 class DraftModel {

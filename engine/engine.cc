@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/engine_impl.h"
+#include "engine/key_balance.h"
 #include "engine/vocabulary_check.h"
 
 namespace kvasir {
@@ -12,9 +13,10 @@ namespace {
 std::string N(int64_t value) { return std::to_string(value); }
 
 Status CheckOptions(const EngineOptions& options, const ModelConfig& config) {
-  if (options.kv_dtype != DType::kF32 && options.kv_dtype != DType::kBF16) {
+  if (options.kv_dtype != DType::kF32 && options.kv_dtype != DType::kBF16 &&
+      options.kv_dtype != DType::kI8) {
     return InvalidArgument("kv_dtype is " + std::string(TraitsOf(options.kv_dtype).name) +
-                           "; the pool can hold f32 or bf16");
+                           "; the pool can hold f32, bf16 or int8");
   }
   if (options.step_rows < 1 || options.max_sequences < 1 || options.max_waiting < 0 ||
       options.stall_ms < 0) {
@@ -44,6 +46,7 @@ Result<std::unique_ptr<DraftModel>> MakeDraftModel(const Model& model,
   DraftModelOptions draft;
   draft.pool_bytes = options.draft_pool_bytes;
   draft.kv_dtype = options.kv_dtype;
+  draft.balance_ids = options.balance_ids;
   draft.window = options.draft_window;
   return DraftModel::Create(options.draft_model, backend, draft);
 }
@@ -64,7 +67,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> mode
                            " bytes; it must hold 1 to 67108864 blocks");
   }
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
-                          backend->CreateKvPool(layout, static_cast<int32_t>(blocks)));
+                          MakeKvPool(*model, *backend, options.kv_dtype,
+                                     static_cast<int32_t>(blocks), options.balance_ids));
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<DraftModel> draft,
                           MakeDraftModel(*model, backend, options));
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(

@@ -26,8 +26,10 @@ inline constexpr int32_t kDraftWhatPays = -1;
 struct EngineOptions {
   // Bytes of the KV pool. One block holds 16 tokens of all layers.
   size_t pool_bytes = size_t{256} << 20;
-  // Pool element type: kBF16, or kF32 for exactness gates.
+  // Pool element type: kBF16, kI8 (half of the bytes), or kF32 for exactness gates.
   DType kv_dtype = DType::kBF16;
+  // Text by which a pool of kI8 balances its keys (key_balance.h); empty = any tokens.
+  std::vector<int32_t> balance_ids = {};
   // Rows a step at most: prefill is cut into slices of this many rows less the decodes beside it.
   int32_t step_rows = 512;
   // Which prompts are admitted and computed first.

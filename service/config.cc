@@ -103,7 +103,7 @@ const std::vector<Key>& Keys() {
       Text("data.folder", &Config::data_folder),
       Integer("engine.threads", &Config::engine_threads, 0, 1024),
       Integer("engine.pool_mib", &Config::engine_pool_mib, 1, 1 << 24),
-      Choice("engine.kv_dtype", &Config::engine_kv_dtype, {"bf16", "f32"}),
+      Choice("engine.kv_dtype", &Config::engine_kv_dtype, {"bf16", "int8", "f32"}),
       Choice("engine.compute", &Config::engine_compute, {"int8", "f32"}),
       Choice("engine.isa", &Config::engine_isa, {"auto", "scalar", "avx2", "avx512"}),
       Integer("engine.max_context", &Config::engine_max_context, 0, 1 << 24),
@@ -223,6 +223,11 @@ std::vector<std::pair<std::string, std::string>> ReadEnvironment() {
     }
   }
   return variables;
+}
+
+DType KvDtypeOf(const Config& config) {
+  if (config.engine_kv_dtype == "f32") return DType::kF32;
+  return config.engine_kv_dtype == "int8" ? DType::kI8 : DType::kBF16;
 }
 
 }  // namespace kvasir

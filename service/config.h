@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/core/dtype.h"
 #include "kernels/core/status.h"
 
 namespace kvasir {
@@ -28,7 +29,7 @@ struct Config {
 
   int64_t engine_threads = 0;  // 0 = all cores this process may use
   int64_t engine_pool_mib = 256;
-  std::string engine_kv_dtype = "bf16";  // bf16 | f32
+  std::string engine_kv_dtype = "bf16";  // bf16 | int8 | f32
   std::string engine_compute = "int8";   // int8 | f32: products of quantised weights
   std::string engine_isa = "auto";       // auto | scalar | avx2 | avx512
   int64_t engine_max_context = 0;        // tokens, 0 = the model's own
@@ -91,6 +92,9 @@ struct ConfigSources {
   std::vector<std::pair<std::string, std::string>> environment;  // name, value
   std::vector<std::pair<std::string, std::string>> flags;        // key, value
 };
+
+// engine.kv_dtype.
+DType KvDtypeOf(const Config& config);
 
 class LoadedConfig {
  public:

@@ -32,7 +32,7 @@ CpuOptions CpuOptionsOf(const Config& config) {
 EngineOptions EngineOptionsOf(const Config& config, std::shared_ptr<const Model> draft_model) {
   EngineOptions options;
   options.pool_bytes = static_cast<size_t>(config.engine_pool_mib) << 20;
-  options.kv_dtype = config.engine_kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
+  options.kv_dtype = KvDtypeOf(config);
   options.max_sequences = static_cast<int32_t>(config.engine_max_sequences);
   options.max_waiting = static_cast<int32_t>(config.engine_max_waiting);
   const Result<ScheduleOrder> order = ParseScheduleOrder(config.engine_schedule);
@@ -87,8 +87,9 @@ Status Runtime::Build(RuntimeParts parts) {
   KVASIR_ASSIGN_OR_RETURN(tokenizer_, MakeTokenizer(model_->vocabulary));
   template_ = std::make_unique<ChatTemplate>(ChatTemplate::Detect(model_->vocabulary, *tokenizer_));
   KVASIR_RETURN_IF_ERROR(BuildStore());
-  KVASIR_ASSIGN_OR_RETURN(engine_,
-                          Engine::Create(model_, backend_, EngineOptionsOf(config_, draft_model_)));
+  EngineOptions engine_options = EngineOptionsOf(config_, draft_model_);
+  KVASIR_ASSIGN_OR_RETURN(engine_options.balance_ids, tokenizer_->Encode(kPrimerText));
+  KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, engine_options));
   KVASIR_RETURN_IF_ERROR(BuildEncoding());
   prefix_index_ = std::make_unique<PrefixIndex>();
   TieredCacheOptions options;

@@ -120,7 +120,13 @@ class Backend {
                                                      int64_t k) = 0;
 
   // ---- KV pool ------------------------------------------------------------------------------
-  virtual Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) = 0;
+  // key_balance: [L][G][D] > 0, or empty = ones. Pools of kI8 keep turned keys divided by it and
+  // multiply turned queries by it; other pools have no use for it. Copied.
+  virtual Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
+                                                       std::span<const float> key_balance) = 0;
+  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) {
+    return CreateKvPool(layout, blocks, {});
+  }
   // Copies all layers of block `from` to block `to`.
   virtual void CopyBlock(KvPool& pool, int32_t from, int32_t to) = 0;
   // Dequantises one layer of a chunk, turns its keys to local positions 0..tokens-1 and scatters

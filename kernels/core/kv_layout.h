@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/core/dtype.h"
+#include "kernels/core/kv_int8.h"
 #include "kernels/core/kv_readiness.h"
 
 namespace kvasir {
@@ -22,11 +23,17 @@ struct KvLayout {
   int32_t layers = 0;
   int32_t kv_heads = 0;        // G
   int32_t head_dim = 0;        // D
-  DType dtype = DType::kBF16;  // of the pool: kF32 (gates, tests) or kBF16
+  DType dtype = DType::kBF16;  // of the pool: kBF16, kI8 (kv_int8.h) or kF32 (gates, tests)
 
+  // Of a key balance (Backend::CreateKvPool).
+  int64_t KeyChannels() const { return int64_t{layers} * kv_heads * head_dim; }
   int64_t ValuesPerToken() const { return int64_t{2} * layers * kv_heads * head_dim; }
   size_t BytesPerBlock() const {
-    return static_cast<size_t>(ValuesPerToken() * kBlockTokens) * BytesOf(dtype, 1);
+    const auto heads = static_cast<size_t>(layers) * static_cast<size_t>(kv_heads);
+    const size_t scales = dtype == DType::kI8 ? static_cast<size_t>(KeyScalesOf(head_dim) + 1) : 0;
+    return static_cast<size_t>(kBlockTokens) *
+           (static_cast<size_t>(ValuesPerToken()) * BytesOf(dtype, 1) +
+            heads * scales * sizeof(float));
   }
   friend bool operator==(const KvLayout&, const KvLayout&) = default;
 };

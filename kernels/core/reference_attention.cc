@@ -41,11 +41,13 @@ void WriteToken(ReferenceKvPool& pool, int32_t layer, int64_t slot, const float*
   for (int32_t g = 0; g < pool.layout().kv_heads; ++g) {
     std::copy_n(k + int64_t{g} * head_dim, head_dim, key.begin());
     if (rope != nullptr) RotateDouble(*rope, position, key.data());
+    const int64_t at = int64_t{g} * head_dim;
     for (int32_t d = 0; d < head_dim; ++d) {
-      const int64_t at = int64_t{g} * head_dim + d;
-      to_k[at] = pool.Rounded(static_cast<float>(key[static_cast<size_t>(d)]));
-      to_v[at] = pool.Rounded(v[at]);
+      to_k[at + d] = static_cast<float>(key[static_cast<size_t>(d)]);
+      to_v[at + d] = v[at + d];
     }
+    pool.RoundKey(layer, g, to_k + at);
+    pool.Round(to_v + at, head_dim);
   }
 }
 
@@ -173,18 +175,21 @@ float* MassOf(const AttentionArgs& args, int32_t row, int32_t head) {
 
 }  // namespace
 
-Result<std::unique_ptr<ReferenceKvPool>> ReferenceKvPool::Create(const KvLayout& layout,
-                                                                 int32_t blocks) {
+Result<std::unique_ptr<ReferenceKvPool>> ReferenceKvPool::Create(
+    const KvLayout& layout, int32_t blocks, std::span<const float> key_balance) {
   if (layout.layers <= 0 || layout.kv_heads <= 0 || layout.head_dim <= 0 || blocks <= 0) {
     return InvalidArgument("KV pool: layers, kv_heads, head_dim and blocks must be positive");
   }
-  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16) {
+  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16 && layout.dtype != DType::kI8) {
     return Unimplemented("KV pool of " + std::string(TraitsOf(layout.dtype).name) +
-                         ": only F32 and BF16 are supported");
+                         ": only F32, BF16 and I8 are supported");
   }
   auto pool = std::make_unique<ReferenceKvPool>();
   pool->layout_ = layout;
   pool->blocks_ = blocks;
+  pool->key_balance_.assign(key_balance.begin(), key_balance.end());
+  if (key_balance.empty()) pool->key_balance_.assign(size_t(layout.KeyChannels()), 1.0f);
+  KVASIR_CHECK(pool->key_balance_.size() == size_t(layout.KeyChannels()));
   const auto values = static_cast<size_t>(layout.ValuesPerToken()) * kBlockTokens;
   pool->values_.reset(
       static_cast<float*>(std::calloc(values * sizeof(float), static_cast<size_t>(blocks))));
@@ -198,8 +203,30 @@ float* ReferenceKvPool::Row(int64_t plane, int64_t slot) const {
   return values_.get() + (plane * slots + slot) * row_width();
 }
 
-float ReferenceKvPool::Rounded(float value) const {
-  return layout_.dtype == DType::kBF16 ? BF16ToF32(F32ToBF16(value)) : value;
+void ReferenceKvPool::Round(float* x, int64_t n) const {
+  if (layout_.dtype == DType::kBF16) {
+    for (int64_t i = 0; i < n; ++i) x[i] = BF16ToF32(F32ToBF16(x[i]));
+  }
+  if (layout_.dtype != DType::kI8) return;
+  float top = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const bool finite = std::isfinite(x[i]);
+    top = finite ? std::max(top, std::abs(x[i])) : std::numeric_limits<float>::infinity();
+    if (!finite) break;
+  }
+  const Int8Scale scale = Int8ScaleOf(top);
+  for (int64_t i = 0; i < n; ++i) x[i] = scale.scale * std::nearbyint(x[i] * scale.inverse);
+}
+
+void ReferenceKvPool::RoundKey(int32_t layer, int32_t head, float* key) const {
+  const int64_t dim = layout_.head_dim;
+  if (layout_.dtype != DType::kI8) return Round(key, dim);
+  const float* balance = &key_balance_[size_t((int64_t{layer} * layout_.kv_heads + head) * dim)];
+  for (int64_t d = 0; d < dim; ++d) key[d] /= balance[d];
+  for (int64_t d = 0; d < dim; d += kKeyScaleDims) {
+    Round(key + d, std::min<int64_t>(kKeyScaleDims, dim - d));
+  }
+  for (int64_t d = 0; d < dim; ++d) key[d] *= balance[d];
 }
 
 void CopyBlock(ReferenceKvPool& pool, int32_t from, int32_t to) {

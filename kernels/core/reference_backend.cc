@@ -79,8 +79,10 @@ class ReferenceBackend final : public Backend {
     return std::unique_ptr<PackedWeight>(std::make_unique<ReferenceWeight>(dtype, data, n, k));
   }
 
-  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) override {
-    KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool, ReferenceKvPool::Create(layout, blocks));
+  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
+                                               std::span<const float> key_balance) override {
+    KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
+                            ReferenceKvPool::Create(layout, blocks, key_balance));
     return pool;
   }
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {

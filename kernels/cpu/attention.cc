@@ -237,13 +237,14 @@ class TileWork {
     const int64_t base = ref.base;
     const float share = ref.context ? 1.0f / context_.temperature : 1.0f;
     const int64_t values = int64_t{call_.group} * call_.width;
+    const KvTile tile = call_.pool.tile(call_.args.layer, head_);
     for (int32_t row = tile_.row_begin; row < tile_.row_end; ++row) {
       const int64_t offset = call_.position(row) - base;
       if (offset < 0) continue;
       const Rotation rotation = call_.rotations.At(offset);
       const int64_t begin = (row - tile_.row_begin) * values;
       for (int64_t at = begin; at < begin + values; at += call_.width) {
-        call_.ops.turn(call_.pool.tile(), rotation, query_ + at, share, operands_ + at);
+        call_.ops.turn(tile, rotation, query_ + at, share, operands_ + at);
       }
     }
     segment_ = segment;

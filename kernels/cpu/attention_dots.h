@@ -16,7 +16,7 @@ using PairWord = uint32_t;
 constexpr int kMaxPairDims = 512;  // D' of a head at most
 
 inline constexpr bool TakesPairDots(const KvTile& tile) {
-  return tile.bf16 && tile.v_width <= kMaxPairDims;
+  return tile.form == KvForm::kBf16 && tile.v_width <= kMaxPairDims;
 }
 
 // words [count / 2] = x [count] as bf16; count is a multiple of 32, or of 16 at the end.

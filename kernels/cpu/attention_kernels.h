@@ -233,6 +233,7 @@ __attribute__((noinline, cold)) void KeepScores(const float (*scores)[kPieceKeys
 }  // namespace
 }  // namespace kvasir
 
+#include "kernels/cpu/attention_int8.h"
 #ifdef KVASIR_PAIR_DOTS
 #include "kernels/cpu/attention_dots.h"
 #endif
@@ -242,17 +243,15 @@ namespace {
 
 // Bf16Pairs multiplied as pairs.
 struct Bf16Dots : Bf16Pairs {};
+// Int8 tiles.
+struct Int8Words {
+  static constexpr int kPairScale = 2;
+};
 
 template <typename Pairs, int kCount, bool kFetchNext>
-void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const float* q,
-                     const KeyRange* ranges, const LaneState& state) {
-  const KeyRange keys = UnionOf(ranges, kCount);
-  if (keys.hi <= keys.lo) return;
-#ifdef KVASIR_PAIR_DOTS
-  if constexpr (std::is_same_v<Pairs, Bf16Dots>) {
-    return AddPieceByDots<kCount, kFetchNext>(tile, piece, q, ranges, keys, state);
-  }
-#endif
+inline void AddPieceByVectors(const KvTile& tile, const AttentionPiece& piece, const float* q,
+                              const KeyRange* ranges, const KeyRange& keys,
+                              const LaneState& state) {
   alignas(64) float scores[kCount][kPieceKeys];
   for (int key = 0; key < kPieceKeys; key += kTileVectors * Simd::kWidth) {
     ScoreVectors<Pairs, kCount, kFetchNext>(tile, piece, key, q, scores);
@@ -262,6 +261,22 @@ void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const floa
   SoftmaxStep<kCount>(ranges, scores, state.max, state.sum, factors);
   AddColumns<Pairs, kCount, kTileVectors, kFetchNext>(tile, piece, keys, 0, scores, factors,
                                                       state.acc);
+}
+
+template <typename Pairs, int kCount, bool kFetchNext>
+void AddPieceToLanes(const KvTile& tile, const AttentionPiece& piece, const float* q,
+                     const KeyRange* ranges, const LaneState& state) {
+  const KeyRange keys = UnionOf(ranges, kCount);
+  if (keys.hi <= keys.lo) return;
+  if constexpr (std::is_same_v<Pairs, Int8Words>) {
+    AddPieceByInts<kCount, kFetchNext>(tile, piece, q, ranges, keys, state);
+#ifdef KVASIR_PAIR_DOTS
+  } else if constexpr (std::is_same_v<Pairs, Bf16Dots>) {
+    AddPieceByDots<kCount, kFetchNext>(tile, piece, q, ranges, keys, state);
+#endif
+  } else {
+    AddPieceByVectors<Pairs, kCount, kFetchNext>(tile, piece, q, ranges, keys, state);
+  }
 }
 
 // Fewer lanes than a register tile. fp32 pools are for gates and tests: there they go one by one,
@@ -310,10 +325,13 @@ void AddPieceOf(const KvTile& tile, AttentionPiece piece, int n, const float* q,
 
 void AddPiece(const KvTile& tile, const AttentionPiece& piece, int n, const float* q,
               const KeyRange* ranges, const LaneState& state) {
-  if (tile.bf16) {
-    AddPieceOf<Bf16Pairs>(tile, piece, n, q, ranges, state);
-  } else {
-    AddPieceOf<F32Pairs>(tile, piece, n, q, ranges, state);
+  switch (tile.form) {
+    case KvForm::kF32:
+      return AddPieceOf<F32Pairs>(tile, piece, n, q, ranges, state);
+    case KvForm::kBf16:
+      return AddPieceOf<Bf16Pairs>(tile, piece, n, q, ranges, state);
+    case KvForm::kI8:
+      return AddPieceOf<Int8Words>(tile, piece, n, q, ranges, state);
   }
 }
 
@@ -327,12 +345,23 @@ void AddPieceInPairs(const KvTile& tile, const AttentionPiece& piece, int n, con
 #endif
 
 // out [D'] = x [D] turned, times share; the padding becomes zero.
-void TurnQuery(const KvTile& tile, const Rotation& rotation, const float* x, float share,
-               float* out) {
+inline void TurnToFloats(const KvTile& tile, const Rotation& rotation, const float* x, float share,
+                         float* out) {
   RotateRow(x, rotation, tile.head_dim, out);
   for (int32_t d = tile.head_dim; d < tile.v_width; ++d) out[d] = 0.0f;
   if (share == 1.0f) return;
   for (int32_t d = 0; d < tile.head_dim; ++d) out[d] *= share;
+}
+
+void TurnQuery(const KvTile& tile, const Rotation& rotation, const float* x, float share,
+               float* operand) {
+  if (tile.form != KvForm::kI8) return TurnToFloats(tile, rotation, x, share, operand);
+  alignas(64) float turned[kMaxOperandDims];
+  TurnToFloats(tile, rotation, x, share, turned);
+  if (tile.key_balance != nullptr) {
+    for (int32_t d = 0; d < tile.head_dim; ++d) turned[d] *= tile.key_balance[d];
+  }
+  TurnQueryToWords(tile, turned, operand);
 }
 
 #ifdef KVASIR_PAIR_DOTS
@@ -340,7 +369,7 @@ void TurnQueryToPairs(const KvTile& tile, const Rotation& rotation, const float*
                       float* operand) {
   if (!TakesPairDots(tile)) return TurnQuery(tile, rotation, x, share, operand);
   alignas(64) float turned[kMaxPairDims];
-  TurnQuery(tile, rotation, x, share, turned);
+  TurnToFloats(tile, rotation, x, share, turned);
   ToPairs(turned, tile.v_width, reinterpret_cast<PairWord*>(operand));
 }
 #endif

@@ -63,8 +63,9 @@ class CpuBackend : public Backend {
     return std::unique_ptr<PackedWeight>(std::move(packed));
   }
 
-  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) override {
-    return CreateCpuKvPool(layout, blocks);
+  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
+                                               std::span<const float> key_balance) override {
+    return CreateCpuKvPool(layout, blocks, key_balance);
   }
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override { CpuCopyBlock(pool, from, to); }
   void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,

@@ -28,7 +28,7 @@ void AppendRows(const KvOps& ops, const CpuKvPool& pool, int32_t layer, const Te
     const Rotation rotation = rotations.At(batch.local_positions[r]);
     const int32_t block = batch.slots[r] / kBlockTokens, slot = batch.slots[r] % kBlockTokens;
     for (int32_t head = 0; head < pool.layout().kv_heads; ++head) {
-      ops.store_token(pool.tile(), slot, k.f32_row(row) + head * head_dim,
+      ops.store_token(pool.tile(layer, head), slot, k.f32_row(row) + head * head_dim,
                       v.f32_row(row) + head * head_dim, rotation, pool.K(layer, block, head),
                       pool.V(layer, block, head));
     }
@@ -61,14 +61,39 @@ KvTokens TokensOf(const KvLayerPlanes& planes, const KvLayout& layout, int32_t f
   return tokens;
 }
 
-float ValueAt(const KvTile& tile, const char* bytes, int64_t index) {
-  if (!tile.bf16) return reinterpret_cast<const float*>(bytes)[index];
-  return BF16ToF32(reinterpret_cast<const uint16_t*>(bytes)[index]);
+float ValueAt(const KvTile& tile, const char* bytes, int64_t index, float scale) {
+  switch (tile.form) {
+    case KvForm::kF32:
+      return reinterpret_cast<const float*>(bytes)[index];
+    case KvForm::kBf16:
+      return BF16ToF32(reinterpret_cast<const uint16_t*>(bytes)[index]);
+    case KvForm::kI8:
+      break;
+  }
+  return scale * static_cast<float>(reinterpret_cast<const int8_t*>(bytes)[index]);
+}
+
+float KeyAt(const KvTile& tile, const char* k, int32_t slot, int32_t d) {
+  if (tile.form != KvForm::kI8) return ValueAt(tile, k, tile.KIndex(slot, d), 1.0f);
+  const float scale = tile.KScales(k)[d / kKeyScaleDims * kTileSlots + slot];
+  const float balance = tile.key_balance != nullptr ? tile.key_balance[d] : 1.0f;
+  return ValueAt(tile, k, tile.KIndex(slot, d), scale) * balance;
+}
+
+float ValueAt(const KvTile& tile, const char* v, int32_t slot, int32_t d) {
+  const bool scaled = tile.form == KvForm::kI8;
+  return ValueAt(tile, v, tile.VIndex(slot, d), scaled ? tile.VScales(v)[slot] : 1.0f);
+}
+
+KvForm FormOf(DType dtype) {
+  if (dtype == DType::kF32) return KvForm::kF32;
+  return dtype == DType::kBF16 ? KvForm::kBf16 : KvForm::kI8;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<CpuKvPool>> CpuKvPool::Create(const KvLayout& layout, int32_t blocks) {
+Result<std::unique_ptr<CpuKvPool>> CpuKvPool::Create(const KvLayout& layout, int32_t blocks,
+                                                     std::span<const float> key_balance) {
   if (layout.layers <= 0 || layout.kv_heads <= 0 || layout.head_dim <= 0 || blocks <= 0) {
     return InvalidArgument("KV pool: layers, kv_heads, head_dim and blocks must be positive");
   }
@@ -76,14 +101,15 @@ Result<std::unique_ptr<CpuKvPool>> CpuKvPool::Create(const KvLayout& layout, int
     return Unimplemented("KV pool: head_dim " + std::to_string(layout.head_dim) +
                          "; supported are even numbers up to " + std::to_string(kMaxHeadDim));
   }
-  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16) {
+  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16 && layout.dtype != DType::kI8) {
     return Unimplemented("KV pool of " + std::string(TraitsOf(layout.dtype).name) +
-                         ": only F32 and BF16 are supported");
+                         ": only F32, BF16 and I8 are supported");
   }
   auto pool = std::make_unique<CpuKvPool>();
   pool->layout_ = layout;
   pool->blocks_ = blocks;
-  pool->tile_ = {layout.dtype == DType::kBF16, layout.head_dim, (layout.head_dim + 15) / 16 * 16};
+  pool->tile_ = {FormOf(layout.dtype), layout.head_dim, (layout.head_dim + 15) / 16 * 16};
+  if (layout.dtype == DType::kI8 && !key_balance.empty()) pool->SetKeyBalance(key_balance);
   size_t bytes = 0;
   if (__builtin_mul_overflow(static_cast<size_t>(pool->block_bytes()),
                              static_cast<size_t>(layout.layers), &bytes) ||
@@ -94,14 +120,32 @@ Result<std::unique_ptr<CpuKvPool>> CpuKvPool::Create(const KvLayout& layout, int
   return pool;
 }
 
+void CpuKvPool::SetKeyBalance(std::span<const float> key_balance) {
+  KVASIR_CHECK(key_balance.size() == static_cast<size_t>(layout_.KeyChannels()));
+  key_balance_.assign(key_balance.begin(), key_balance.end());
+  key_shares_.resize(key_balance.size());
+  for (size_t i = 0; i < key_balance.size(); ++i) key_shares_[i] = 1.0f / key_balance[i];
+}
+
+KvTile CpuKvPool::tile(int32_t layer, int32_t head) const {
+  KvTile tile = tile_;
+  if (key_balance_.empty()) return tile;
+  const int64_t at = (int64_t{layer} * layout_.kv_heads + head) * layout_.head_dim;
+  tile.key_balance = key_balance_.data() + at;
+  tile.key_shares = key_shares_.data() + at;
+  return tile;
+}
+
 const KvOps& KvOpsFor(Isa isa) {
   KVASIR_CHECK(isa != Isa::kAuto);
   if (isa == Isa::kAvx512) return kKvAvx512;
   return isa == Isa::kAvx2 ? kKvAvx2 : kKvScalar;
 }
 
-Result<std::unique_ptr<KvPool>> CreateCpuKvPool(const KvLayout& layout, int32_t blocks) {
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool, CpuKvPool::Create(layout, blocks));
+Result<std::unique_ptr<KvPool>> CreateCpuKvPool(const KvLayout& layout, int32_t blocks,
+                                                std::span<const float> key_balance) {
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
+                          CpuKvPool::Create(layout, blocks, key_balance));
   return pool;
 }
 
@@ -128,8 +172,8 @@ void CpuLoadKv(const KvOps& ops, KvPool& pool, int32_t layer, const KvLayerPlane
     for (int32_t t = 0; t < count; ++t) turns[t] = rotations->At(first + t);
     const int32_t block = block_ids[static_cast<size_t>(first / kTileSlots)];
     for (int32_t head = 0; head < pool.layout().kv_heads; ++head) {
-      ops.load_tile(cpu.tile(), TokensOf(planes, pool.layout(), first, head), turns, scratch,
-                    cpu.K(layer, block, head), cpu.V(layer, block, head));
+      ops.load_tile(cpu.tile(layer, head), TokensOf(planes, pool.layout(), first, head), turns,
+                    scratch, cpu.K(layer, block, head), cpu.V(layer, block, head));
     }
   }
 }
@@ -148,17 +192,17 @@ void CpuSaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int3
 void CpuReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
                int32_t tokens, float* host_k, float* host_v) {
   const CpuKvPool& cpu = PoolOf(pool);
-  const KvTile& tile = cpu.tile();
   KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(tokens)));
   for (int32_t token = 0; token < tokens; ++token) {
     const int32_t block = block_ids[static_cast<size_t>(token / kTileSlots)];
     const int32_t slot = token % kTileSlots;
     for (int32_t head = 0; head < pool.layout().kv_heads; ++head) {
+      const KvTile tile = cpu.tile(layer, head);
       const char* k = cpu.K(layer, block, head);
       const char* v = cpu.V(layer, block, head);
       for (int32_t d = 0; d < tile.head_dim; ++d) {
-        *host_k++ = ValueAt(tile, k, tile.KIndex(slot, d));
-        *host_v++ = ValueAt(tile, v, tile.VIndex(slot, d));
+        *host_k++ = KeyAt(tile, k, slot, d);
+        *host_v++ = ValueAt(tile, v, slot, d);
       }
     }
   }

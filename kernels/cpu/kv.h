@@ -17,7 +17,8 @@ struct KvOps;  // defined beside its implementations
 const KvOps& KvOpsFor(Isa isa);  // isa is never kAuto
 
 // The semantics of these are those of the Backend operators of the same name.
-Result<std::unique_ptr<KvPool>> CreateCpuKvPool(const KvLayout& layout, int32_t blocks);
+Result<std::unique_ptr<KvPool>> CreateCpuKvPool(const KvLayout& layout, int32_t blocks,
+                                                std::span<const float> key_balance);
 void CpuCopyBlock(KvPool& pool, int32_t from, int32_t to);
 // Runs on the caller's thread alone: it may run beside a step.
 void CpuLoadKv(const KvOps& ops, KvPool& pool, int32_t layer, const KvLayerPlanes& planes,

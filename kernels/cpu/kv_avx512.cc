@@ -3,6 +3,9 @@
 #include "kernels/cpu/kv_kernels.h"
 // clang-format on
 
+#include <algorithm>
+#include <limits>
+
 namespace kvasir {
 namespace {
 
@@ -48,8 +51,97 @@ inline void PackKeys32(const float* scratch, int64_t stride, uint16_t* to) {
   for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + 32 * pair, rows[pair]);
 }
 
+// Largest magnitudes of 16 rows of `dims` (a multiple of 16) values each, as LargestMagnitude.
+inline __m512 LargestMagnitudes(const float* rows, int64_t stride, int64_t dims) {
+  const __m512i sign = _mm512_set1_epi32(0x7FFFFFFF);
+  __m512i tops[16];
+  for (int slot = 0; slot < 16; ++slot) {
+    tops[slot] = _mm512_setzero_si512();
+    for (int64_t d = 0; d < dims; d += 16) {
+      const __m512i bits = _mm512_and_si512(_mm512_load_si512(rows + slot * stride + d), sign);
+      tops[slot] = _mm512_max_epu32(tops[slot], bits);
+    }
+  }
+  Transpose16(tops);
+  for (int n = 8; n > 0; n /= 2) {
+    for (int i = 0; i < n; ++i) tops[i] = _mm512_max_epu32(tops[i], tops[i + n]);
+  }
+  return _mm512_castsi512_ps(tops[0]);
+}
+
+// Int8ScaleOf of 16 groups: stores the scales, returns the inverses.
+inline __m512 StoreScales(__m512 tops, float* scales) {
+  const __m512 all = _mm512_set1_ps(127.0f);
+  const __mmask16 finite =
+      _mm512_cmp_ps_mask(tops, _mm512_set1_ps(std::numeric_limits<float>::max()), _CMP_LE_OQ);
+  const __mmask16 counts =
+      _mm512_mask_cmp_ps_mask(finite, tops, _mm512_set1_ps(kLeastInt8Magnitude), _CMP_GE_OQ);
+  const __m512 nan = _mm512_set1_ps(std::numeric_limits<float>::quiet_NaN());
+  _mm512_store_ps(scales, _mm512_mask_mov_ps(nan, finite, _mm512_maskz_div_ps(counts, tops, all)));
+  return _mm512_maskz_div_ps(counts, all, tops);
+}
+
+inline __m512i Quantized(const float* from, float inverse) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(from), _mm512_set1_ps(inverse)));
+}
+
+// `dims` = 32 or 64 dimensions of 16 keys: [16 slots][dims] -> [dims / 2][16 slots][2].
+void PackInt8Keys(const float* scratch, int64_t stride, int64_t dims, float* scales, int8_t* to) {
+  alignas(64) int8_t bytes[16][64];
+  alignas(64) float inverses[16];
+  for (int64_t d = 0; d < dims; d += kKeyScaleDims, scales += kTileSlots) {
+    const float* rows = scratch + d;
+    _mm512_store_ps(inverses, StoreScales(LargestMagnitudes(rows, stride, kKeyScaleDims), scales));
+    for (int slot = 0; slot < 16; ++slot) {
+      for (int64_t i = 0; i < kKeyScaleDims; i += 16) {
+        const __m512i q = Quantized(rows + slot * stride + i, inverses[slot]);
+        _mm_store_si128(reinterpret_cast<__m128i*>(&bytes[slot][d + i]), _mm512_cvtsepi32_epi8(q));
+      }
+    }
+  }
+  __m512i quads[16];
+  for (int slot = 0; slot < 16; ++slot) quads[slot] = _mm512_load_si512(bytes[slot]);
+  Transpose16(quads);
+  for (int64_t d = 0; d < dims; d += 4, to += 64) {
+    const __m512i quad = quads[d / 4];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(quad));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to + 32),
+                       _mm512_cvtepi32_epi16(_mm512_srli_epi32(quad, 16)));
+  }
+}
+
+void PackInt8KTile(const KvTile& tile, const float* scratch, void* k_tile) {
+  for (int64_t d = 0; d < tile.head_dim; d += 64) {
+    const int64_t dims = std::min<int64_t>(64, tile.head_dim - d);
+    PackInt8Keys(scratch + d, tile.v_width, dims,
+                 tile.KScales(k_tile) + d / kKeyScaleDims * kTileSlots,
+                 static_cast<int8_t*>(k_tile) + d * kTileSlots);
+  }
+}
+
+// The padding of scratch is zero, so it changes no scale.
+void PackInt8VTile(const KvTile& tile, const float* scratch, void* v_tile) {
+  alignas(64) float inverses[16];
+  _mm512_store_ps(inverses, StoreScales(LargestMagnitudes(scratch, tile.v_width, tile.v_width),
+                                        tile.VScales(v_tile)));
+  auto* to = static_cast<int8_t*>(v_tile);
+  for (int slot = 0; slot < kTileSlots; slot += 2) {
+    const float* first = scratch + int64_t{slot} * tile.v_width;
+    for (int64_t d = 0; d < tile.v_width; d += 16, to += 32) {
+      const __m512i low =
+          _mm512_and_si512(Quantized(first + d, inverses[slot]), _mm512_set1_epi32(255));
+      const __m512i high = Quantized(first + tile.v_width + d, inverses[slot + 1]);
+      const __m512i both = _mm512_or_si512(low, _mm512_slli_epi32(high, 8));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(both));
+    }
+  }
+}
+
 void PackKTile(const KvTile& tile, const float* scratch, void* k_tile) {
-  if (!tile.bf16 || tile.head_dim % 32 != 0) {
+  if (tile.form == KvForm::kI8 && tile.head_dim % 32 == 0) {
+    return PackInt8KTile(tile, scratch, k_tile);
+  }
+  if (tile.form != KvForm::kBf16 || tile.head_dim % 32 != 0) {
     PackTileByValue(tile, scratch, /*keys=*/true, k_tile);
     return;
   }
@@ -67,7 +159,8 @@ inline __m512i PairOrder() {
 }
 
 void PackVTile(const KvTile& tile, const float* scratch, void* v_tile) {
-  if (!tile.bf16) {
+  if (tile.form == KvForm::kI8) return PackInt8VTile(tile, scratch, v_tile);
+  if (tile.form == KvForm::kF32) {
     PackTileByValue(tile, scratch, /*keys=*/false, v_tile);
     return;
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/kv_int8_kernels.h"
 #include "kernels/cpu/kv_ops.h"
 #include "kernels/cpu/kv_rotate.h"
 
@@ -20,7 +21,9 @@ inline uint16_t RoundToBf16(float value) {
 }
 
 inline void StoreKey(const KvTile& tile, int slot, const float* key, void* k_tile) {
-  if (tile.bf16) {
+  if (tile.form == KvForm::kI8) {
+    StoreInt8Key(tile, slot, key, k_tile);
+  } else if (tile.form == KvForm::kBf16) {
     auto* to = static_cast<uint16_t*>(k_tile) + 2 * slot;
     for (int64_t d = 0; d < tile.head_dim; d += 2, to += 2 * kTileSlots) {
       to[0] = RoundToBf16(key[d]);
@@ -33,7 +36,9 @@ inline void StoreKey(const KvTile& tile, int slot, const float* key, void* k_til
 }
 
 inline void StoreValue(const KvTile& tile, int slot, const float* value, void* v_tile) {
-  if (tile.bf16) {
+  if (tile.form == KvForm::kI8) {
+    StoreInt8Value(tile, slot, value, v_tile);
+  } else if (tile.form == KvForm::kBf16) {
     auto* to = static_cast<uint16_t*>(v_tile) + tile.VIndex(slot, 0);
     for (int64_t d = 0; d < tile.head_dim; ++d) to[2 * d] = RoundToBf16(value[d]);
     for (int64_t d = tile.head_dim; d < tile.v_width; ++d) to[2 * d] = 0;
@@ -44,12 +49,25 @@ inline void StoreValue(const KvTile& tile, int slot, const float* value, void* v
   }
 }
 
+// x[i] *= scale[i].
+inline void ScaleEach(const float* scale, int64_t n, float* x) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+    Simd::Store(x + i, Simd::Mul(Simd::Load(x + i), Simd::Load(scale + i)));
+  }
+  for (; i < n; ++i) x[i] *= scale[i];
+}
+
 inline void StoreToken(const KvTile& tile, int slot, const float* k, const float* v,
                        const Rotation& rotation, void* k_tile, void* v_tile) {
-  float key[kMaxStackDim];
-  RotateRow(k, rotation, tile.head_dim, key);
-  StoreKey(tile, slot, key, k_tile);
-  StoreValue(tile, slot, v, v_tile);
+  float row[kMaxStackDim];
+  RotateRow(k, rotation, tile.head_dim, row);
+  if (tile.key_shares != nullptr) ScaleEach(tile.key_shares, tile.head_dim, row);
+  StoreKey(tile, slot, row, k_tile);
+  if (tile.form != KvForm::kI8) return StoreValue(tile, slot, v, v_tile);
+  __builtin_memcpy(row, v, static_cast<size_t>(tile.head_dim) * sizeof(float));
+  StoreValue(tile, slot, row, v_tile);
+  MarkNotFinite(tile, slot, slot + 1, k_tile, v_tile);
 }
 
 // Elements [0, n) of a stored row from element `index` (even for kI4) on, unscaled.
@@ -74,15 +92,6 @@ inline void WidenRow(DType dtype, const void* row, int64_t index, int64_t n, flo
     for (; i + Simd::kWidth <= n; i += Simd::kWidth) Simd::Store(out + i, Simd::Load(from + i));
     for (; i < n; ++i) out[i] = from[i];
   }
-}
-
-// out[i] = x[i] * scale[i].
-inline void ScaleEach(const float* scale, int64_t n, float* x) {
-  int64_t i = 0;
-  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
-    Simd::Store(x + i, Simd::Mul(Simd::Load(x + i), Simd::Load(scale + i)));
-  }
-  for (; i < n; ++i) x[i] *= scale[i];
 }
 
 inline void ScaleAll(float scale, int64_t n, float* x) {
@@ -126,7 +135,9 @@ inline void WidenKeys(const KvTile& tile, const KvTokens& from, const Rotation* 
     WidenRow(from.dtype, from.k, t * from.stride, tile.head_dim, key);
     if (from.dtype == DType::kI8) ScaleEach(from.k_scale, tile.head_dim, key);
     if (from.dtype == DType::kI4) PlaceEach(step, low, tile.head_dim, key);
-    RotateRow(key, rotations[t], tile.head_dim, scratch + int64_t{t} * tile.v_width);
+    float* row = scratch + int64_t{t} * tile.v_width;
+    RotateRow(key, rotations[t], tile.head_dim, row);
+    if (tile.key_shares != nullptr) ScaleEach(tile.key_shares, tile.head_dim, row);
   }
   ZeroRows(from.tokens, tile.v_width, scratch);
 }
@@ -166,8 +177,13 @@ inline void LoadTile(const KvTile& tile, const KvTokens& from, const Rotation* r
                      float* scratch, void* k_tile, void* v_tile) {
   WidenKeys(tile, from, rotations, scratch);
   PackKTile(tile, scratch, k_tile);
-  WidenValues(tile, from, scratch);
-  PackVTile(tile, scratch, v_tile);
+  if (tile.form == KvForm::kI8 && from.dtype == DType::kI8) {
+    CopyInt8Values(tile, from, v_tile);
+  } else {
+    WidenValues(tile, from, scratch);
+    PackVTile(tile, scratch, v_tile);
+  }
+  if (tile.form == KvForm::kI8) MarkNotFinite(tile, 0, kTileSlots, k_tile, v_tile);
 }
 
 constexpr KvOps kKvTable = {StoreToken, LoadTile};

@@ -19,20 +19,50 @@ struct Rotation {
 
 inline constexpr int kTileSlots = 16;
 
+enum class KvForm : uint8_t { kF32, kBf16, kI8 };
+
 struct KvTile {
-  bool bf16 = true;
+  KvForm form = KvForm::kBf16;
   int32_t head_dim = 0;  // D, even
   int32_t v_width = 0;   // D', a multiple of 16
+  // [D] of the head at hand, kI8 alone: what turned queries are multiplied by, turned keys by its
+  // inverse. Null = ones.
+  const float* key_balance = nullptr;
+  const float* key_shares = nullptr;
 
-  int64_t value_bytes() const { return bf16 ? 2 : 4; }
-  int64_t k_bytes() const { return value_bytes() * kTileSlots * head_dim; }
-  int64_t v_bytes() const { return value_bytes() * kTileSlots * v_width; }
+  int64_t value_bytes() const { return form == KvForm::kF32 ? 4 : form == KvForm::kBf16 ? 2 : 1; }
+  int64_t k_bytes() const {
+    return k_scales_at() +
+           (form == KvForm::kI8 ? int64_t{KeyScalesOf(head_dim)} * kScalesBytes : 0);
+  }
+  int64_t v_bytes() const {
+    return v_scales_at() + (form == KvForm::kI8 ? int64_t{kScalesBytes} : 0);
+  }
   // Indices of values, in elements.
   int64_t KIndex(int64_t slot, int64_t d) const {
-    return bf16 ? (d / 2 * kTileSlots + slot) * 2 + d % 2 : d * kTileSlots + slot;
+    return in_pairs() ? (d / 2 * kTileSlots + slot) * 2 + d % 2 : d * kTileSlots + slot;
   }
   int64_t VIndex(int64_t slot, int64_t d) const {
-    return bf16 ? (slot / 2 * v_width + d) * 2 + slot % 2 : slot * v_width + d;
+    return in_pairs() ? (slot / 2 * v_width + d) * 2 + slot % 2 : slot * v_width + d;
+  }
+  // Scales of kI8: those of the keys' first group of dimensions; of the values.
+  float* KScales(void* k_tile) const { return ScalesAt(k_tile, k_scales_at()); }
+  const float* KScales(const void* k_tile) const {
+    return ScalesAt(const_cast<void*>(k_tile), k_scales_at());
+  }
+  float* VScales(void* v_tile) const { return ScalesAt(v_tile, v_scales_at()); }
+  const float* VScales(const void* v_tile) const {
+    return ScalesAt(const_cast<void*>(v_tile), v_scales_at());
+  }
+
+ private:
+  static constexpr int kScalesBytes = kTileSlots * static_cast<int>(sizeof(float));
+
+  bool in_pairs() const { return form != KvForm::kF32; }
+  int64_t k_scales_at() const { return (value_bytes() * kTileSlots * head_dim + 63) / 64 * 64; }
+  int64_t v_scales_at() const { return value_bytes() * kTileSlots * v_width; }
+  static float* ScalesAt(void* tile, int64_t offset) {
+    return reinterpret_cast<float*>(static_cast<char*>(tile) + offset);
   }
 };
 

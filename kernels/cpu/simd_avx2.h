@@ -58,6 +58,25 @@ struct Simd {
     const __m128i second = _mm_and_si128(_mm_srli_epi16(bytes, 4), low);
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpacklo_epi8(first, second)));
   }
+  using Words = __m256i;
+  using I = __m256i;
+  static I ZeroI() { return _mm256_setzero_si256(); }
+  static Words LoadI8Words(const int8_t* p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Words SetWords(uint32_t pair) { return _mm256_set1_epi32(static_cast<int>(pair)); }
+  static I DotWords(I sums, Words a, Words b) {
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+  }
+  static F ToF(I v) { return _mm256_cvtepi32_ps(v); }
+  static void StoreWords(uint32_t* p, F v) {
+    const __m128i words = NarrowToWords(v);
+    __builtin_memcpy(p, &words, sizeof words);
+  }
+  static void StoreI8(int8_t* p, F v) {
+    const __m128i words = NarrowToWords(v), bytes = _mm_packs_epi16(words, words);
+    __builtin_memcpy(p, &bytes, 8);
+  }
   static F Scale2(F v, F n) {
     n = Min(Set(127.0f), Max(Set(-127.0f), n));
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -81,6 +100,10 @@ struct Simd {
   }
 
  private:
+  static __m128i NarrowToWords(F v) {
+    const __m256i i = _mm256_cvtps_epi32(v);
+    return _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  }
   static __m256i LoadPairs(const uint16_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }

@@ -81,6 +81,29 @@ struct Simd {
     const __m256bh pairs = _mm512_cvtneps_pbh(low);
     __builtin_memcpy(p, &pairs, sizeof pairs);
   }
+  // ---- dot products of pairs of 16-bit integers
+  using Words = __m512i;
+  using I = __m512i;
+  static I ZeroI() { return _mm512_setzero_si512(); }
+  // kWidth pairs of bytes, widened.
+  static Words LoadI8Words(const int8_t* p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Words SetWords(uint32_t pair) { return SetPair(pair); }
+  static inline __attribute__((always_inline)) I DotWords(I sums, Words a, Words b) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
+    return sums;
+  }
+  static F ToF(I v) { return _mm512_cvtepi32_ps(v); }
+  // kWidth values rounded to 16 bits; to 8 bits.
+  static void StoreWords(uint32_t* p, F v) {
+    const __m256i words = _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v));
+    __builtin_memcpy(p, &words, sizeof words);
+  }
+  static void StoreI8(int8_t* p, F v) {
+    const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
+    __builtin_memcpy(p, &bytes, sizeof bytes);
+  }
   static F Scale2(F v, F n) { return _mm512_scalef_ps(v, n); }
   // Scale2 needs no clamp here.
   static F Split(F x, F* whole) {

@@ -59,6 +59,31 @@ struct Simd {
     return F{static_cast<float>(p[0] & 15), static_cast<float>(p[0] >> 4),
              static_cast<float>(p[1] & 15), static_cast<float>(p[1] >> 4)};
   }
+  // Pairs of 16-bit integers: kWidth of them, widened from bytes; one pair kWidth times.
+  typedef int16_t Words __attribute__((vector_size(16)));
+  static I ZeroI() { return I{0, 0, 0, 0}; }
+  static Words LoadI8Words(const int8_t* p) {
+    return Words{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
+  }
+  static Words SetWords(uint32_t pair) { return (Words)(U{pair, pair, pair, pair}); }
+  // sums[i] + the dot product of the i-th pairs.
+  static I DotWords(I sums, Words a, Words b) {
+    for (int i = 0; i < kWidth; ++i) sums[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+    return sums;
+  }
+  static F ToF(I v) { return __builtin_convertvector(v, F); }
+  // kWidth values, rounded to nearest even, as integers of 16 and of 8 bits; they must fit. What is
+  // written for NaN is undefined.
+  static void StoreWords(uint32_t* p, F v) {
+    const I whole = Round(v);
+    const int16_t words[kWidth] = {static_cast<int16_t>(whole[0]), static_cast<int16_t>(whole[1]),
+                                   static_cast<int16_t>(whole[2]), static_cast<int16_t>(whole[3])};
+    __builtin_memcpy(p, words, sizeof words);
+  }
+  static void StoreI8(int8_t* p, F v) {
+    const I whole = Round(v);
+    for (int i = 0; i < kWidth; ++i) p[i] = static_cast<int8_t>(whole[i]);
+  }
   // v * 2^n for whole n; 0 for n <= -127, finite for n >= 128.
   static F Scale2(F v, F n) {
     n = Min(Set(127.0f), Max(Set(-127.0f), n));
@@ -80,6 +105,11 @@ struct Simd {
   static float ReduceAdd(F v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
  private:
+  // |v| < 2^22.
+  static I Round(F v) {
+    const F magic = Set(12582912.0f);  // 1.5 * 2^23: the unit in the last place is 1
+    return (I)(v + magic) - (I)magic;
+  }
   static U LoadPairs(const uint16_t* p) {
     U v;
     __builtin_memcpy(&v, p, sizeof v);

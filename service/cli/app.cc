@@ -22,7 +22,7 @@ constexpr SettingFlag kSettingFlags[] = {
     {"--threads", "engine.threads", "Compute threads (0 = all cores)"},
     {"--pool-mib", "engine.pool_mib", "Size of the KV pool"},
     {"--memory-mib", "cache.memory_mib", "Budget of the memory tier"},
-    {"--kv-dtype", "engine.kv_dtype", "Element type of the KV pool: bf16 or f32"},
+    {"--kv-dtype", "engine.kv_dtype", "Element type of the KV pool: bf16, int8 or f32"},
     {"--isa", "engine.isa", "auto, scalar, avx2 or avx512"},
     {"--codec", "cache.codec", "Stored KV of new collections: int8, fp16 or int4"},
     {"--chunk-tokens", "chunk.tokens", "Most tokens of a chunk"},

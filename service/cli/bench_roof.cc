@@ -56,9 +56,8 @@ WorkOf::WorkOf(const Model& model, const Config& config, const Roof& roof) {
   const PackedWeight& head = model.OutputHead();
   head_products_ = 2.0 * static_cast<double>(head.outputs()) * static_cast<double>(head.inputs());
   weight_bytes_ = static_cast<double>(model.WeightBytes());
-  const DType dtype = config.engine_kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
-  token_bytes_ =
-      static_cast<double>(model.config.Layout(dtype).BytesPerBlock()) / double{kBlockTokens};
+  token_bytes_ = static_cast<double>(model.config.Layout(KvDtypeOf(config)).BytesPerBlock()) /
+                 double{kBlockTokens};
 }
 
 double WorkOf::Seconds(double rows, double keys, double kv_tokens, double head_rows) const {

@@ -34,13 +34,13 @@ struct Loaded {
   std::shared_ptr<Backend> backend;
   std::shared_ptr<const Model> model;
   DType kv = DType::kF32;
+  std::vector<int32_t> balance_ids = {};
 };
 
-Loaded Load(const std::string& path, ComputeType compute) {
+Loaded Load(const std::string& path, ComputeType compute, DType kv) {
   auto backend = CreateCpuBackend({.threads = 2, .compute = compute});
   KVASIR_CHECK(backend.ok());
-  Loaded loaded{std::move(*backend), nullptr,
-                compute == ComputeType::kInt8 ? DType::kBF16 : DType::kF32};
+  Loaded loaded{std::move(*backend), nullptr, kv};
   auto model = LoadGgufModel(path, *loaded.backend);
   KVASIR_CHECK(model.ok());
   loaded.model = std::move(*model);
@@ -49,7 +49,7 @@ Loaded Load(const std::string& path, ComputeType compute) {
 
 std::vector<std::vector<float>> Logits(const Loaded& loaded, const std::vector<int32_t>& ids) {
   test::SequenceRunner runner(loaded.model, *loaded.backend, 1, static_cast<int32_t>(ids.size()),
-                              loaded.kv);
+                              loaded.kv, loaded.balance_ids);
   return runner.Step({{0, ids, true, false}});
 }
 
@@ -92,23 +92,52 @@ size_t Best(const std::vector<float>& logits) {
   return static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-Summary Compare(const std::string& path, const std::vector<std::string>& texts) {
-  const Loaded exact = Load(path, ComputeType::kF32), fast = Load(path, ComputeType::kInt8);
+// By which int8 pools balance their keys: none of the texts that are compared.
+constexpr char kBalanceText[] =
+    "The ferry to the island leaves at seven in the morning and at half past four in the "
+    "afternoon. "
+    "In winter there is one crossing a day, and none at all when the wind blows from the north. "
+    "Tickets are sold on board; children under six travel free. The crossing takes 40 minutes, "
+    "most of it behind the long breakwater that was built in 1931, after the storm which had "
+    "carried away the old pier, two warehouses and the harbour master's house. From the upper deck "
+    "one sees the lighthouse, the quarry whose stone went into the cathedral, and, on clear days, "
+    "the snow on the mountains of the mainland, more than a hundred kilometres away.";
+
+constexpr DType kPools[] = {DType::kBF16, DType::kI8};
+
+// One summary a pool type.
+std::vector<Summary> Compare(const std::string& path, const std::vector<std::string>& texts) {
+  const Loaded exact = Load(path, ComputeType::kF32, DType::kF32);
+  Loaded fast = Load(path, ComputeType::kInt8, DType::kBF16);
   auto tokenizer = MakeTokenizer(exact.model->vocabulary);
   KVASIR_CHECK(tokenizer.ok());
-  Summary summary;
+  auto balance_ids = (*tokenizer)->Encode(kBalanceText);
+  KVASIR_CHECK(balance_ids.ok());
+  fast.balance_ids = std::move(*balance_ids);
+  std::vector<Summary> summaries(std::size(kPools));
   for (const std::string& text : texts) {
     auto ids = (*tokenizer)->Encode(text);
     KVASIR_CHECK(ids.ok());
     if (ids->size() < 8) continue;
     ids->resize(std::min(ids->size(), kMostTokens));
-    const auto want = Logits(exact, *ids), got = Logits(fast, *ids);
-    for (size_t row = 0; row < want.size(); ++row) {
-      summary.divergences.push_back(Divergence(want[row], got[row]));
-      summary.same_best += Best(want[row]) == Best(got[row]) ? 1 : 0;
+    const auto want = Logits(exact, *ids);
+    for (size_t pool = 0; pool < std::size(kPools); ++pool) {
+      fast.kv = kPools[pool];
+      const auto got = Logits(fast, *ids);
+      for (size_t row = 0; row < want.size(); ++row) {
+        summaries[pool].divergences.push_back(Divergence(want[row], got[row]));
+        summaries[pool].same_best += Best(want[row]) == Best(got[row]) ? 1 : 0;
+      }
     }
   }
-  return summary;
+  return summaries;
+}
+
+void ExpectClose(std::vector<Summary> summaries, const std::string& what) {
+  for (size_t pool = 0; pool < summaries.size(); ++pool) {
+    summaries[pool].Print(what + ", KV pool of " + std::string(TraitsOf(kPools[pool]).name));
+    EXPECT_LE(summaries[pool].Mean(), kMostDivergence);
+  }
 }
 
 std::string TestModel() {
@@ -131,10 +160,9 @@ std::vector<std::string> OwnText() {
 TEST(ComputeDivergence, OwnText) {
   const std::string path = TestModel();
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "skipped: model missing";
-  Summary summary = Compare(path, OwnText());
-  ASSERT_GT(summary.divergences.size(), 500u);
-  summary.Print("README");
-  EXPECT_LE(summary.Mean(), kMostDivergence);
+  const std::vector<Summary> summaries = Compare(path, OwnText());
+  ASSERT_GT(summaries.front().divergences.size(), 500u);
+  ExpectClose(summaries, "README");
 }
 
 TEST(ComputeDivergence, XquadNeedsDataFolder) {
@@ -147,9 +175,7 @@ TEST(ComputeDivergence, XquadNeedsDataFolder) {
   ASSERT_GE(all.size(), kTexts);
   std::vector<std::string> texts;
   for (size_t i = 0; i < kTexts; ++i) texts.push_back(all[i * all.size() / kTexts]);
-  Summary summary = Compare(path, texts);
-  summary.Print("100 paragraphs of xquad");
-  EXPECT_LE(summary.Mean(), kMostDivergence);
+  ExpectClose(Compare(path, texts), "100 paragraphs of xquad");
 }
 
 }  // namespace

@@ -153,7 +153,7 @@ TEST(Engine, RefusesBadOptions) {
   options.step_rows = 0;
   EXPECT_EQ(code(options), StatusCode::kInvalidArgument);
   options = ExactOptions();
-  options.kv_dtype = DType::kI8;
+  options.kv_dtype = DType::kF16;
   EXPECT_EQ(code(options), StatusCode::kInvalidArgument);
   options = ExactOptions();
   options.max_context = 1 << 20;

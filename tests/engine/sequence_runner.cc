@@ -4,15 +4,17 @@
 
 #include <numeric>
 
+#include "engine/key_balance.h"
+
 namespace kvasir::test {
 
 SequenceRunner::SequenceRunner(std::shared_ptr<const Model> model, Backend& backend,
-                               int32_t sequences, int32_t max_tokens, DType kv_dtype)
+                               int32_t sequences, int32_t max_tokens, DType kv_dtype,
+                               std::span<const int32_t> balance_ids)
     : model_(std::move(model)),
       blocks_each_(BlocksFor(max_tokens)),
       lengths_(static_cast<size_t>(sequences), 0),
-      pool_(
-          backend.CreateKvPool(model_->config.Layout(kv_dtype), sequences * blocks_each_).value()),
+      pool_(MakeKvPool(*model_, backend, kv_dtype, sequences * blocks_each_, balance_ids).value()),
       workspace_(backend) {}
 
 std::vector<int32_t> SequenceRunner::BlocksOf(int32_t sequence) const {

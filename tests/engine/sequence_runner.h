@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/model/forward.h"
@@ -20,9 +21,10 @@ struct RunSlice {
 
 class SequenceRunner {
  public:
-  // Room for `sequences` sequences of `max_tokens` tokens each.
+  // Room for `sequences` sequences of `max_tokens` tokens each. balance_ids: EngineOptions.
   SequenceRunner(std::shared_ptr<const Model> model, Backend& backend, int32_t sequences,
-                 int32_t max_tokens, DType kv_dtype = DType::kF32);
+                 int32_t max_tokens, DType kv_dtype = DType::kF32,
+                 std::span<const int32_t> balance_ids = {});
 
   // One step over the slices, in this order. Returns logits [wanted rows][V]; fails the test and
   // returns nothing on an error.

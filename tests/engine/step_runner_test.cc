@@ -43,8 +43,9 @@ class FaultyBackend final : public Backend {
                                              int64_t k) override {
     return inner_->Pack(dtype, data, n, k);
   }
-  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks) override {
-    return inner_->CreateKvPool(layout, blocks);
+  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
+                                               std::span<const float> key_balance) override {
+    return inner_->CreateKvPool(layout, blocks, key_balance);
   }
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {
     inner_->CopyBlock(pool, from, to);

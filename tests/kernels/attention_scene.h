@@ -36,34 +36,48 @@ inline double MaxNorm(const std::vector<float>& values, int64_t width) {
   return std::sqrt(top);
 }
 
-// Queries and weights come to the products rounded to bf16.
-inline bool RoundsToBf16(const Backend& backend, const AttentionCase& c) {
-  return backend.name() == "cpu-avx512-int8" && c.dtype == DType::kBF16;
+// What a backend rounds besides fp32 sums: a score is off by `score` S, a sum of weighted values
+// by `weight` times the largest value.
+struct Rounding {
+  double score = 0, weight = 0;
+};
+
+// Bf16 products: queries and weights have 8 bits (2^-9). Int8 pools: every dimension of a query is
+// off by half a step of its largest / 32767, so a score by sqrt(D) 2^-16 |q| |k|; every one of the
+// 64 weights of a piece by half a step of the largest. Queries and keys are balanced by 1/2..2
+// (BalanceOf), which may make |q| |k| four times as large.
+inline Rounding RoundingOf(const Backend& backend, const AttentionCase& c) {
+  if (backend.name() == "reference") return {};
+  if (c.dtype == DType::kI8) return {4 * std::sqrt(c.head_dim) * 0x1p-16, 64 * 0x1p-16};
+  if (backend.name() == "cpu-avx512-int8" && c.dtype == DType::kBF16) return {0x1p-9, 0x1p-9};
+  return {};
 }
 
 // With S = scale |q| |k| a score is off by at most (D + 12) u S: the dot product's D u, rotation
 // and scaling the rest. Weights are relative to e^score, so numerator and denominator each are off
 // by that and by the longest chain of fp32 sums, 512 keys of a split, plus merges and exp2.
-// Queries rounded to bf16 (v = 2^-9) put a score off by v S more, weights by v.
+// Rounding comes on top.
 inline double WeightTolerance(const AttentionCase& c, const std::vector<float>& q,
-                              const std::vector<SegmentKv>& kv, int32_t keys, bool bf16 = false) {
+                              const std::vector<SegmentKv>& kv, int32_t keys,
+                              const Rounding& rounding = {}) {
   double key = 0;
   for (const SegmentKv& segment : kv) key = std::max(key, MaxNorm(segment.k, c.head_dim));
   const double magnitude = c.rope != nullptr ? std::abs(c.rope->magnitude) : 1.0;
   const double score = c.scale() * MaxNorm(q, c.head_dim) * key * std::max(1.0, magnitude);
   const double chain = std::min(keys, 512) + keys / 512 + 16;
-  const double rounded = bf16 ? 0x1p-9 * (2 * score + 1) * 1.05 : 0;  // and second order
+  // And second order.
+  const double rounded = (2 * rounding.score * score + rounding.weight) * 1.05;
   return rounded + kUnit * (2 * (c.head_dim + 12) * score + 2 * chain);
 }
 
 inline double AttentionTolerance(const AttentionCase& c, const std::vector<float>& q,
                                  const std::vector<SegmentKv>& kv, int32_t keys,
-                                 bool bf16 = false) {
+                                 const Rounding& rounding = {}) {
   double value = 0;
   for (const SegmentKv& segment : kv) {
     for (const float v : segment.v) value = std::max(value, std::abs(double{v}));
   }
-  return value * WeightTolerance(c, q, kv, keys, bf16);
+  return value * WeightTolerance(c, q, kv, keys, rounding);
 }
 
 struct Scene {
@@ -75,6 +89,12 @@ struct Scene {
   double tolerance = 0;         // of outputs
   double weight_tolerance = 0;  // of softmax weights, relative
 };
+
+inline std::vector<float> BalanceOf(const KvLayout& layout, std::mt19937& random) {
+  std::vector<float> balance(static_cast<size_t>(layout.KeyChannels()));
+  for (float& value : balance) value = std::exp2(static_cast<float>(random() % 65) / 32 - 1);
+  return balance;
+}
 
 inline Scene MakeScene(Backend& backend, const AttentionCase& c,
                        const std::vector<SequenceSpec>& specs, std::mt19937& random) {
@@ -88,11 +108,12 @@ inline Scene MakeScene(Backend& backend, const AttentionCase& c,
   }
   scene.batch = std::move(builder.batch);
   scene.q = Normal(static_cast<size_t>(scene.batch.rows() * c.q_width()), random);
-  scene.pool = std::move(*backend.CreateKvPool({2, c.kv_heads, c.head_dim, c.dtype}, kBlocks));
+  const KvLayout layout{2, c.kv_heads, c.head_dim, c.dtype};
+  scene.pool = std::move(*backend.CreateKvPool(layout, kBlocks, BalanceOf(layout, random)));
   scene.kv = FillSegments(backend, *scene.pool, 1, scene.batch, random);
-  const bool bf16 = RoundsToBf16(backend, c);
-  scene.tolerance = AttentionTolerance(c, scene.q, scene.kv, keys, bf16);
-  scene.weight_tolerance = WeightTolerance(c, scene.q, scene.kv, keys, bf16);
+  const Rounding rounding = RoundingOf(backend, c);
+  scene.tolerance = AttentionTolerance(c, scene.q, scene.kv, keys, rounding);
+  scene.weight_tolerance = WeightTolerance(c, scene.q, scene.kv, keys, rounding);
   return scene;
 }
 

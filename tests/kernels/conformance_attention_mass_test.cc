@@ -93,7 +93,7 @@ TEST_P(ConformanceMass, HeadsAndDimensions) {
   for (const int32_t head_dim : {8, 64, 100, 256}) {
     const Ropes ropes(head_dim);
     for (const int32_t group : {1, 3, 4, 8}) {
-      for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const DType dtype : kPoolTypes) {
         AttentionCase c;
         c.head_dim = head_dim;
         c.group = group;
@@ -111,7 +111,7 @@ TEST_P(ConformanceMass, RowsWindowsAndSegments) {
   const Ropes ropes(64);
   for (const int32_t rows : {1, 17, 70}) {
     for (const int32_t window : {0, 1, 33, 200}) {
-      for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const DType dtype : kPoolTypes) {
         AttentionCase c;
         c.group = 3;
         c.kv_heads = 2;
@@ -219,7 +219,7 @@ Scene MixedScene(Backend& backend, const Ropes& ropes, DType dtype, int32_t wind
 
 TEST_P(ConformanceMass, BitsOfARowAloneAndInAnyBatch) {
   const Ropes ropes(64);
-  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+  for (const DType dtype : kPoolTypes) {
     const int32_t window = dtype == DType::kF32 ? 0 : 150;
     const Scene scene = MixedScene(*backend_, ropes, dtype, window, random_);
     std::vector<Watch> in_batch;

@@ -36,7 +36,7 @@ TEST_P(ConformanceAttention, HeadsAndDimensions) {
       c.head_dim = head_dim;
       c.group = group;
       c.kv_heads = 1 + static_cast<int32_t>(random_() % 3);
-      c.dtype = random_() % 2 == 0 ? DType::kBF16 : DType::kF32;
+      c.dtype = kPoolTypes[random_() % 3];
       c.rope = ropes.all()[random_() % 5];
       ExpectLikeReference(*backend_, *reference_, c, MixedSequences(7), random_);
       if (HasFatalFailure()) return;
@@ -47,7 +47,7 @@ TEST_P(ConformanceAttention, HeadsAndDimensions) {
 TEST_P(ConformanceAttention, OddHeadDimensionsOfTinyModels) {
   for (const int32_t head_dim : {2, 6, 8, 24, 40, 100}) {
     const Ropes ropes(head_dim);
-    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const DType dtype : kPoolTypes) {
       AttentionCase c;
       c.head_dim = head_dim;
       c.group = 2;
@@ -63,7 +63,7 @@ TEST_P(ConformanceAttention, RowsWindowsAndRopes) {
   const Ropes ropes(64);
   for (const int32_t rows : {1, 2, 3, 7, 17, 64, 130}) {
     for (const int32_t window : {0, 1, 33, 200}) {
-      for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      for (const DType dtype : kPoolTypes) {
         AttentionCase c;
         c.group = 3;
         c.window = window;
@@ -180,7 +180,7 @@ TEST_P(ConformanceAttention, QueryOffsetsEqualAbsolutePositions) {
 
 TEST_P(ConformanceAttention, BitsOfARowAloneAndInAnyBatch) {
   const Ropes ropes(64);
-  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+  for (const DType dtype : kPoolTypes) {
     for (const int32_t window : {0, 150}) {
       AttentionCase c;
       c.dtype = dtype;

@@ -38,7 +38,7 @@ TEST_P(ConformanceContext, LikeTheReference) {
       for (const int32_t group : {1, 3}) {
         AttentionCase c;
         c.group = group;
-        c.dtype = random_() % 2 == 0 ? DType::kBF16 : DType::kF32;
+        c.dtype = kPoolTypes[random_() % 3];
         c.rope = ropes.all()[random_() % 5];
         Scene scene = MakeScene(*backend_, c, MixedSequences(20), random_);
         MakeContext(&scene.batch, 1, 4, scale, shared);

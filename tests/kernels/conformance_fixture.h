@@ -197,6 +197,8 @@ inline std::vector<SegmentKv> FillSegments(Backend& backend, KvPool& pool, int32
   return all;
 }
 
+inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kI8};
+
 struct AttentionCase {
   int32_t kv_heads = 1, group = 1, head_dim = 64;
   DType dtype = DType::kBF16;

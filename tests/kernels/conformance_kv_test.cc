@@ -16,11 +16,12 @@ using ConformanceKv = Conformance;
 constexpr int32_t kBlocks = 64;
 
 // A rotation in fp32 of a pair (a, b) is off by at most 4 u (|a| + |b|): cos, sin, two products,
-// one sum. bf16 with its 8 bits then rounds by at most 2^-8 of the value (1 % for the turned
-// value's own error).
-void ExpectStored(float got, double want, double pair, DType dtype) {
-  const double store = dtype == DType::kBF16 ? 0x1p-8 * std::abs(want) * 1.01 : 0;
-  ASSERT_NEAR(got, want, 4 * kUnit * pair + store + 1e-37);
+// one sum. bf16 with its 8 bits then rounds by at most 2^-8 of the value, int8 by half of 1/127 of
+// the largest of its group (1 % for the turned value's own error).
+void ExpectStored(float got, double want, double pair, double top, DType dtype) {
+  double store = dtype == DType::kBF16 ? 0x1p-8 * std::abs(want) : 0;
+  if (dtype == DType::kI8) store = 0.5 / 127 * top;
+  ASSERT_NEAR(got, want, 4 * kUnit * pair + store * 1.01 + 1e-37);
 }
 
 // Element d of x [D] turned by `position`; *pair = the magnitudes that went into it.
@@ -51,17 +52,40 @@ Stored Read(Backend& backend, const KvPool& pool, int32_t layer, const std::vect
   return stored;
 }
 
+// Head x [D] of a token: what the pool should hold.
+struct WantedHead {
+  std::vector<double> values, pairs;
+  double Top(int32_t begin, int32_t end) const {
+    double top = 0;
+    for (int32_t d = begin; d < end; ++d) top = std::max(top, std::abs(values[d]));
+    return top;
+  }
+};
+
+WantedHead Wanted(const RopeTable* rope, int64_t position, const float* x, int32_t head_dim) {
+  WantedHead head{std::vector<double>(head_dim), std::vector<double>(head_dim)};
+  for (int32_t d = 0; d < head_dim; ++d) {
+    head.values[d] = Turned(rope, position, x, d, &head.pairs[d]);
+  }
+  return head;
+}
+
 void ExpectTokens(const Stored& stored, const std::vector<float>& k, const std::vector<float>& v,
                   const KvLayout& layout, const RopeTable* rope) {
-  for (size_t i = 0; i < k.size(); ++i) {
-    const auto d = static_cast<int32_t>(i) % layout.head_dim;
-    const auto token = static_cast<int64_t>(i) / (layout.head_dim * layout.kv_heads);
-    double pair = 0;
-    const double key = Turned(rope, token, &k[i - static_cast<size_t>(d)], d, &pair);
-    SCOPED_TRACE(testing::Message() << "token " << token << " d " << d);
-    ExpectStored(stored.k[i], key, pair, layout.dtype);
-    ExpectStored(stored.v[i], v[i], 0, layout.dtype);
-    if (testing::Test::HasFatalFailure()) return;
+  const int32_t head_dim = layout.head_dim;
+  for (size_t at = 0; at < k.size(); at += static_cast<size_t>(head_dim)) {
+    const auto token = static_cast<int64_t>(at) / (head_dim * layout.kv_heads);
+    const WantedHead key = Wanted(rope, token, &k[at], head_dim);
+    const WantedHead value = Wanted(nullptr, token, &v[at], head_dim);
+    for (int32_t d = 0; d < head_dim; ++d) {
+      SCOPED_TRACE(testing::Message() << "token " << token << " d " << d);
+      const int32_t group = d / kKeyScaleDims * kKeyScaleDims;
+      const double top = key.Top(group, std::min(group + kKeyScaleDims, head_dim));
+      const auto i = at + static_cast<size_t>(d);
+      ExpectStored(stored.k[i], key.values[d], key.pairs[d], top, layout.dtype);
+      ExpectStored(stored.v[i], v[i], 0, value.Top(0, head_dim), layout.dtype);
+      if (testing::Test::HasFatalFailure()) return;
+    }
   }
 }
 
@@ -78,7 +102,7 @@ std::vector<RopeTable> RopesOf(int32_t head_dim) {
 TEST_P(ConformanceKv, LoadEveryStoredType) {
   for (const int32_t head_dim : {2, 32, 64, 72, 80, 128, 256}) {
     const auto ropes = RopesOf(head_dim);
-    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const DType dtype : kPoolTypes) {
       for (const DType stored : {DType::kF32, DType::kF16, DType::kI8}) {
         const KvLayout layout{2, 3, head_dim, dtype};
         auto pool = std::move(*backend_->CreateKvPool(layout, kBlocks));
@@ -164,7 +188,7 @@ class Int4Planes {
 TEST_P(ConformanceKv, LoadFourBits) {
   for (const int32_t head_dim : {2, 6, 32, 64, 72, 80, 128, 256}) {
     const auto ropes = RopesOf(head_dim);
-    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const DType dtype : kPoolTypes) {
       for (const int32_t tokens : {1, 66}) {
         const KvLayout layout{2, 3, head_dim, dtype};
         auto pool = std::move(*backend_->CreateKvPool(layout, kBlocks));
@@ -187,7 +211,7 @@ TEST_P(ConformanceKv, LoadFourBits) {
 // Rows of one sequence in batches of several sizes, one call or many: the same bits, and right.
 TEST_P(ConformanceKv, AppendInAnyBatch) {
   for (const int32_t head_dim : {6, 64, 80}) {
-    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const DType dtype : kPoolTypes) {
       const auto ropes = RopesOf(head_dim);
       const RopeTable* rope = &ropes[random_() % 4];
       const KvLayout layout{1, 3, head_dim, dtype};
@@ -227,21 +251,104 @@ TEST_P(ConformanceKv, AppendInAnyBatch) {
 }
 
 TEST_P(ConformanceKv, AppendedOrLoadedIsTheSame) {
-  const KvLayout layout{1, 2, 64, DType::kBF16};
-  const auto rope = RopeTable::Plain(RopePairing::kInterleaved, 64, 10000);
-  auto pool = std::move(*backend_->CreateKvPool(layout, kBlocks));
-  SceneBuilder builder(kBlocks, random_);
-  builder.Add({{37}, RowRange(0, 37)});
-  Tensor k(*backend_, 37, 128, Normal(37 * 128, random_));
-  Tensor v(*backend_, 37, 128, Normal(37 * 128, random_));
-  backend_->AppendKv(*pool, 0, k.view(), v.view(), builder.batch, &rope);
-  const auto blocks = BlocksOf(builder.batch, builder.batch.segments[0]);
-  const Stored appended = Read(*backend_, *pool, 0, blocks, 37);
-  backend_->LoadKv(*pool, 0, {DType::kF32, 37, k.host.data(), nullptr, v.host.data(), nullptr},
-                   blocks, &rope);
-  const Stored loaded = Read(*backend_, *pool, 0, blocks, 37);
-  EXPECT_EQ(appended.k, loaded.k);
-  EXPECT_EQ(appended.v, loaded.v);
+  for (const DType dtype : kPoolTypes) {
+    for (const int32_t head_dim : {40, 64, 96}) {
+      const KvLayout layout{1, 2, head_dim, dtype};
+      const auto rope = RopeTable::Plain(RopePairing::kInterleaved, head_dim, 10000);
+      auto pool = std::move(*backend_->CreateKvPool(layout, kBlocks));
+      SceneBuilder builder(kBlocks, random_);
+      builder.Add({{37}, RowRange(0, 37)});
+      const auto count = static_cast<size_t>(37 * 2 * head_dim);
+      Tensor k(*backend_, 37, 2 * head_dim, Normal(count, random_));
+      Tensor v(*backend_, 37, 2 * head_dim, Normal(count, random_));
+      backend_->AppendKv(*pool, 0, k.view(), v.view(), builder.batch, &rope);
+      const auto blocks = BlocksOf(builder.batch, builder.batch.segments[0]);
+      const Stored appended = Read(*backend_, *pool, 0, blocks, 37);
+      backend_->LoadKv(*pool, 0, {DType::kF32, 37, k.host.data(), nullptr, v.host.data(), nullptr},
+                       blocks, &rope);
+      const Stored loaded = Read(*backend_, *pool, 0, blocks, 37);
+      EXPECT_EQ(appended.k, loaded.k);
+      EXPECT_EQ(appended.v, loaded.v);
+    }
+  }
+}
+
+// Values that were stored with the pool's own scale come into an int8 pool as they are.
+TEST_P(ConformanceKv, StoredInt8ValuesStayAsTheyAre) {
+  const KvLayout layout{1, 2, 64, DType::kI8};
+  auto pool = std::move(*backend_->CreateKvPool(layout, 4));
+  constexpr int32_t kTokens = 35;
+  std::vector<int8_t> bytes(kTokens * 128);
+  for (int8_t& byte : bytes) byte = static_cast<int8_t>(static_cast<int>(random_() % 255) - 127);
+  for (size_t at = 0; at < bytes.size(); at += 64) bytes[at + random_() % 64] = 127;
+  std::vector<float> k_scale(128, 0.5f), v_scale(kTokens * 2);
+  for (size_t i = 0; i < v_scale.size(); ++i) v_scale[i] = std::ldexp(1.0f, int(i % 9) - 4);
+  backend_->LoadKv(
+      *pool, 0, {DType::kI8, kTokens, bytes.data(), k_scale.data(), bytes.data(), v_scale.data()},
+      std::vector<int32_t>{3, 0, 2}, nullptr);
+  const Stored stored = Read(*backend_, *pool, 0, {3, 0, 2}, kTokens);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    ASSERT_EQ(stored.v[i], v_scale[i / 64] * static_cast<float>(bytes[i])) << i;
+  }
+}
+
+// A dimension 1,000 times as large as the others leaves them their steps if the keys are balanced.
+TEST_P(ConformanceKv, BalancedKeysKeepTheirSmallDimensions) {
+  const KvLayout layout{2, 2, 64, DType::kI8};
+  std::vector<float> balance(static_cast<size_t>(layout.KeyChannels()), 1.0f);
+  auto k = Normal(20 * 128, random_);
+  for (size_t at = 17; at < k.size(); at += 64) k[at] *= 1000;
+  for (size_t at = 17; at < balance.size(); at += 64) balance[at] = 1000;
+  const auto error = [&](std::span<const float> by) {
+    auto pool = std::move(*backend_->CreateKvPool(layout, 2, by));
+    backend_->LoadKv(*pool, 1, {DType::kF32, 20, k.data(), nullptr, k.data(), nullptr},
+                     std::vector<int32_t>{1, 0}, nullptr);
+    const Stored stored = Read(*backend_, *pool, 1, {1, 0}, 20);
+    double most = 0;
+    for (size_t i = 0; i < k.size(); ++i) {
+      if (i % 64 != 17) most = std::max(most, std::abs(double{k[i]} - stored.k[i]));
+    }
+    return most;
+  };
+  EXPECT_GT(error({}), 0.5);                 // whole values vanish
+  EXPECT_LE(error(balance), 5 * 0.5 / 127);  // of five standard deviations
+}
+
+// A group with a value that is not finite is NaN, of a pool of any type, and says so in attention.
+TEST_P(ConformanceKv, WhatIsNotFiniteIsNotHidden) {
+  for (const DType dtype : kPoolTypes) {
+    for (const float bad : {std::numeric_limits<float>::infinity(), NAN}) {
+      for (const bool key : {true, false}) {
+        for (const bool loaded : {true, false}) {
+          auto pool = std::move(*backend_->CreateKvPool({1, 1, 64, dtype}, kBlocks));
+          SceneBuilder builder(kBlocks, random_);
+          builder.Add({{20}, RowRange(0, 20)});
+          Tensor k(*backend_, 20, 64, Normal(20 * 64, random_));
+          Tensor v(*backend_, 20, 64, Normal(20 * 64, random_));
+          (key ? k : v).host[7 * 64 + 3] = bad;
+          k.Push();
+          v.Push();
+          if (loaded) {
+            backend_->LoadKv(*pool, 0,
+                             {DType::kF32, 20, k.host.data(), nullptr, v.host.data(), nullptr},
+                             BlocksOf(builder.batch, builder.batch.segments[0]), nullptr);
+          } else {
+            backend_->AppendKv(*pool, 0, k.view(), v.view(), builder.batch, nullptr);
+          }
+          AttentionCase c;
+          c.dtype = dtype;
+          const auto out = RunAttention(*backend_, *pool, 0, builder.batch, c,
+                                        std::vector<float>(20 * 64, 1.0f));
+          SCOPED_TRACE(testing::Message() << TraitsOf(dtype).name << " " << bad << " key " << key
+                                          << " loaded " << loaded);
+          // Row 6 sees tokens 0..6; in floats 0 * NaN of row 7 reaches it all the same.
+          EXPECT_TRUE(dtype != DType::kI8 || std::isfinite(out[6 * 64 + 3]));
+          EXPECT_FALSE(std::isfinite(out[7 * 64 + 3]));
+          EXPECT_FALSE(std::isfinite(out[19 * 64 + 3]));
+        }
+      }
+    }
+  }
 }
 
 TEST_P(ConformanceKv, ByHand) {
