@@ -1,6 +1,6 @@
 // Attention over int8 tiles by dot products of pairs of 16-bit integers: keys and values are
-// widened in registers, queries and weights are rounded to 16 bits of their own range (a lane's
-// query; its weights of a piece, times the scales of the values). Sums of at most 512 products
+// widened in registers, queries are rounded to 16 bits of their own range, weights (times the
+// scales of the values) to 16 bits of the largest that they may be. Sums of at most 512 products
 // are exact integers. Part of attention_kernels.h.
 #pragma once
 
@@ -41,6 +41,7 @@ inline void ScoreGroup(const KvTile& tile, const int8_t* const* k, const int8_t*
   const int64_t width = tile.v_width, rest = tile.head_dim / 2 - pair;
   const int64_t end = pair + (rest < kKeyScaleDims / 2 ? rest : kKeyScaleDims / 2);
   const int64_t group = pair / (kKeyScaleDims / 2) * kTileSlots;
+  const bool last = end == tile.head_dim / 2;
   const auto word = [&](int lane, int64_t at) __attribute__((always_inline)) {
     WordPair bits;
     __builtin_memcpy(&bits, operands + lane * width + at, sizeof bits);
@@ -65,12 +66,13 @@ inline void ScoreGroup(const KvTile& tile, const int8_t* const* k, const int8_t*
     }
   }
   for (int v = 0; v < Simd::kVectors; ++v) {
-    const F key_scale = Simd::Load(scales[v] + group);
+    const F scale = Simd::Load(scales[v] + group);
     for (int lane = 0; lane < kCount; ++lane) {
       float* score = &scores[lane][first_key + v * Simd::kWidth];
-      const F scale = Simd::Mul(key_scale, Simd::Set(operands[lane * width + width / 2]));
-      const F sum = Simd::ToF(sums[lane][v]);
-      Simd::Store(score, kFirst ? Simd::Mul(sum, scale) : Simd::Fma(sum, scale, Simd::Load(score)));
+      F sum = Simd::ToF(sums[lane][v]);
+      sum = kFirst ? Simd::Mul(sum, scale) : Simd::Fma(sum, scale, Simd::Load(score));
+      if (last) sum = Simd::Mul(sum, Simd::Set(operands[lane * width + width / 2]));
+      Simd::Store(score, sum);
     }
   }
 }
@@ -96,25 +98,36 @@ inline void ScoreInts(const KvTile& tile, const AttentionPiece& piece, int first
   }
 }
 
-// words [32] = one lane's weights times the scales of the values, in units of the returned scale.
-// Keys out of the lane's range, whose scales may never have been written, count for nothing.
-inline float WeightsToWords(const KvTile& tile, const AttentionPiece& piece, const KeyRange& range,
-                            float* weights, WordPair* words) {
-  const bool all = range.lo <= 0 && range.hi >= kPieceKeys;
-  F tops = Simd::Set(0);
-  for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
-    const F scale = Simd::Load(tile.VScales(piece.v[key / kTileSlots]) + key % kTileSlots);
-    F scaled = Simd::Mul(Simd::Load(weights + key), scale);
-    if (!all) scaled = Simd::InRange(scaled, key, range.lo, range.hi, Simd::Set(0));
-    Simd::Store(weights + key, scaled);
-    tops = Simd::Max(tops, Simd::Max(scaled, Simd::Sub(Simd::Set(0), scaled)));
+// What turns the weights of a piece into words: they are at most 1, so that weight * share is at
+// most kMaxWord, in units of `scale`. Keys out of the range, whose scales may never have been
+// written, count for nothing.
+struct ValueShares {
+  alignas(64) float shares[kPieceKeys];
+  float scale;
+
+  ValueShares(const KvTile& tile, const AttentionPiece& piece, const KeyRange& range) {
+    F tops = Simd::Set(0);
+    for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
+      F scales = Simd::Load(tile.VScales(piece.v[key / kTileSlots]) + key % kTileSlots);
+      scales = Simd::InRange(scales, key, range.lo, range.hi, Simd::Set(0));
+      Simd::Store(shares + key, scales);
+      tops = Simd::Max(tops, Simd::Max(scales, Simd::Sub(Simd::Set(0), scales)));
+    }
+    const float top = Simd::ReduceMax(tops);
+    const F inverse = Simd::Set(top < kLeastInt8Magnitude ? 0.0f : kMaxWord / top);
+    for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
+      Simd::Store(shares + key, Simd::Mul(Simd::Load(shares + key), inverse));
+    }
+    scale = top / kMaxWord;
   }
-  const float top = Simd::ReduceMax(tops);
-  const F inverse = Simd::Set(top < kLeastInt8Magnitude ? 0.0f : kMaxWord / top);
+};
+
+// words [32] of one lane's weights.
+inline void WeightsToWords(const ValueShares& values, const float* weights, WordPair* words) {
   for (int key = 0; key < kPieceKeys; key += Simd::kWidth) {
-    Simd::StoreWords(words + key / 2, Simd::Mul(Simd::Load(weights + key), inverse));
+    const F scaled = Simd::Mul(Simd::Load(weights + key), Simd::Load(values.shares + key));
+    Simd::StoreWords(words + key / 2, scaled);
   }
-  return top / kMaxWord;
 }
 
 // acc[lane][column ...] = acc * factor + weights * values, for kColumns vectors of dimensions.
@@ -180,8 +193,17 @@ inline void AddPieceByInts(const KvTile& tile, const AttentionPiece& piece, cons
   float factors[kCount], scales[kCount];
   SoftmaxStep<kCount>(ranges, scores, state.max, state.sum, factors);
   alignas(64) WordPair words[kCount][kPieceKeys / 2];
+  const ValueShares all(tile, piece, keys);
   for (int lane = 0; lane < kCount; ++lane) {
-    scales[lane] = WeightsToWords(tile, piece, ranges[lane], scores[lane], words[lane]);
+    // A lane's bits depend on the keys that it sees, not on those of its neighbours.
+    if (ranges[lane].lo == keys.lo && ranges[lane].hi == keys.hi) {
+      WeightsToWords(all, scores[lane], words[lane]);
+      scales[lane] = all.scale;
+    } else {
+      const ValueShares own(tile, piece, ranges[lane]);
+      WeightsToWords(own, scores[lane], words[lane]);
+      scales[lane] = own.scale;
+    }
   }
   AddColumnInts<kCount, Simd::kVectors, kFetchNext>(tile, piece, keys, 0, words, scales, factors,
                                                     state.acc);

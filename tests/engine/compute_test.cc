@@ -2,7 +2,7 @@
 // weights in fp32 throughout (fp32 KV too), token by token over real text with a real model.
 //
 // Bound: mean KL <= 2e-3 nats. Activations of 32 in 255 steps of their range leave about 1.6e-3 on
-// SmolLM2-135M; a fault in a kernel leaves whole nats.
+// SmolLM2-135M; a fault in a kernel leaves whole nats. A KV pool of kI8 adds 4e-4.
 //   KVASIR_DATA_DIR=... kvasir_engine_tests --gtest_filter='*Compute*'
 // takes 100 paragraphs of xquad, KVASIR_TEST_MODEL another model file.
 #include <gtest/gtest.h>
@@ -27,7 +27,6 @@
 namespace kvasir {
 namespace {
 
-constexpr double kMostDivergence = 2e-3;
 constexpr size_t kMostTokens = 400;  // of a text
 
 struct Loaded {
@@ -103,7 +102,11 @@ constexpr char kBalanceText[] =
     "one sees the lighthouse, the quarry whose stone went into the cathedral, and, on clear days, "
     "the snow on the mountains of the mainland, more than a hundred kilometres away.";
 
-constexpr DType kPools[] = {DType::kBF16, DType::kI8};
+struct Pool {
+  DType dtype;
+  double most;  // mean divergence
+};
+constexpr Pool kPools[] = {{DType::kBF16, 2e-3}, {DType::kI8, 2.5e-3}};
 
 // One summary a pool type.
 std::vector<Summary> Compare(const std::string& path, const std::vector<std::string>& texts) {
@@ -122,7 +125,7 @@ std::vector<Summary> Compare(const std::string& path, const std::vector<std::str
     ids->resize(std::min(ids->size(), kMostTokens));
     const auto want = Logits(exact, *ids);
     for (size_t pool = 0; pool < std::size(kPools); ++pool) {
-      fast.kv = kPools[pool];
+      fast.kv = kPools[pool].dtype;
       const auto got = Logits(fast, *ids);
       for (size_t row = 0; row < want.size(); ++row) {
         summaries[pool].divergences.push_back(Divergence(want[row], got[row]));
@@ -135,8 +138,8 @@ std::vector<Summary> Compare(const std::string& path, const std::vector<std::str
 
 void ExpectClose(std::vector<Summary> summaries, const std::string& what) {
   for (size_t pool = 0; pool < summaries.size(); ++pool) {
-    summaries[pool].Print(what + ", KV pool of " + std::string(TraitsOf(kPools[pool]).name));
-    EXPECT_LE(summaries[pool].Mean(), kMostDivergence);
+    summaries[pool].Print(what + ", KV pool of " + std::string(TraitsOf(kPools[pool].dtype).name));
+    EXPECT_LE(summaries[pool].Mean(), kPools[pool].most);
   }
 }
 

@@ -43,12 +43,12 @@ struct Rounding {
 };
 
 // Bf16 products: queries and weights have 8 bits (2^-9). Int8 pools: every dimension of a query is
-// off by half a step of its largest / 32767, so a score by sqrt(D) 2^-16 |q| |k|; every one of the
-// 64 weights of a piece by half a step of the largest. Queries and keys are balanced by 1/2..2
+// off by half a step of its largest / 32767, so a score by sqrt(D) 2^-16 |q| |k|; every weight by
+// half of 1/32767 of the largest of all. Queries and keys are balanced by 1/2..2
 // (BalanceOf), which may make |q| |k| four times as large.
-inline Rounding RoundingOf(const Backend& backend, const AttentionCase& c) {
+inline Rounding RoundingOf(const Backend& backend, const AttentionCase& c, int32_t keys) {
   if (backend.name() == "reference") return {};
-  if (c.dtype == DType::kI8) return {4 * std::sqrt(c.head_dim) * 0x1p-16, 64 * 0x1p-16};
+  if (c.dtype == DType::kI8) return {4 * std::sqrt(c.head_dim) * 0x1p-16, keys * 0x1p-16};
   if (backend.name() == "cpu-avx512-int8" && c.dtype == DType::kBF16) return {0x1p-9, 0x1p-9};
   return {};
 }
@@ -111,7 +111,7 @@ inline Scene MakeScene(Backend& backend, const AttentionCase& c,
   const KvLayout layout{2, c.kv_heads, c.head_dim, c.dtype};
   scene.pool = std::move(*backend.CreateKvPool(layout, kBlocks, BalanceOf(layout, random)));
   scene.kv = FillSegments(backend, *scene.pool, 1, scene.batch, random);
-  const Rounding rounding = RoundingOf(backend, c);
+  const Rounding rounding = RoundingOf(backend, c, keys);
   scene.tolerance = AttentionTolerance(c, scene.q, scene.kv, keys, rounding);
   scene.weight_tolerance = WeightTolerance(c, scene.q, scene.kv, keys, rounding);
   return scene;
