@@ -15,7 +15,7 @@ import kvasir
 import outputs
 import table
 from process import PEERS, Failed
-from results import Results
+from results import OURS, Results
 from rows import PARTS, ROWS
 
 
@@ -80,8 +80,10 @@ def read_arguments():
 def main():
     arguments = read_arguments()
     threads, results = arguments.threads, Results()
-    ours = kvasir.Kvasir(str(arguments.kvasir.resolve()), threads)
-    engines = [ours, ggml.LlamaCpp(threads), ggml.IkLlama(threads), ggml.IkAsShipped(threads),
+    binary = str(arguments.kvasir.resolve())
+    ours, int8 = (kvasir.Kvasir(name, binary, threads, dtype)
+                  for name, dtype in zip(OURS, ("bf16", "int8")))
+    engines = [ours, int8, ggml.LlamaCpp(threads), ggml.IkLlama(threads), ggml.IkAsShipped(threads),
                genai.OpenVino(threads)]
     rows = [row for row in ROWS if row.part in arguments.only]
     models = {name: path for name, path in model_paths().items() if any(r.model == name for r in rows)}

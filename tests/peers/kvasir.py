@@ -14,18 +14,18 @@ from server import Server  # noqa: E402
 class Kvasir:
     """See Engine in compare.py."""
 
-    name = "kvasir"
     skipped = None
 
-    def __init__(self, binary, threads):
-        self._binary, self._threads = binary, threads
+    def __init__(self, name, binary, threads, kv_dtype):
+        self.name = name
+        self._binary, self._threads, self._kv_dtype = binary, threads, kv_dtype
         self.bench = {}  # by model file: what the last run printed
 
     def measure(self, path, wanted):
         long = {rows.prefill(n) for n in rows.LENGTHS} | {rows.decode(n) for n in rows.CONTEXTS if n}
         lengths = rows.LENGTHS if wanted & (long - {rows.prefill(512)}) else (512,)
         done = run([self._binary, "bench", "--json", "--model", path, "--threads", self._threads,
-                    "--lengths", ",".join(map(str, lengths))])
+                    "--kv-dtype", self._kv_dtype, "--lengths", ",".join(map(str, lengths))])
         bench = self.bench[path.name] = json.loads(done.out)
         found = {rows.prefill(int(n)): speed for n, speed in bench["prefill_tps"].items()}
         found |= {rows.decode(int(n)): speed for n, speed in bench["decode_tps"].items()}
@@ -61,7 +61,8 @@ class Kvasir:
 
     def _ask(self, path, where, bodies):
         os.environ["KVASIR_BINARY"] = self._binary
-        server = Server(None, "--model", str(path), "--set", f"engine.threads={self._threads}")
+        server = Server(None, "--model", str(path), "--set", f"engine.threads={self._threads}",
+                        "--set", f"engine.kv_dtype={self._kv_dtype}")
         try:
             replies = [server.request("POST", where, body) for body in bodies]
         finally:

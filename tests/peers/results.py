@@ -1,6 +1,8 @@
 """What compare.py found, and what follows from it."""
 import statistics
 
+OURS = ("kvasir", "kvasir int8 KV")  # as shipped; with engine.kv_dtype = int8
+
 
 class Results:
     """Figures, validity and reasons for gaps, by engine and model."""
@@ -34,15 +36,15 @@ class Results:
 
     def rival(self, row, engines):
         """The name and figure of whom Kvasir is held against: (None, None) if there is nobody."""
-        names = [row.rival] if row.rival else [e.name for e in engines if e.name != "kvasir"]
+        names = [row.rival] if row.rival else [e.name for e in engines if e.name not in OURS]
         found = [(name, self.value(name, row)) for name in names
                  if self.value(name, row) and self.valid(name, row.model) is not False]
         pick = min if row.lower_is_better else max
         return pick(found, key=lambda pair: pair[1], default=(None, None))
 
-    def verdict(self, row, engines):
-        """(rival, ratio, whether the bar is met), each None where there is none."""
-        ours = self.value("kvasir", row)
+    def verdict(self, row, engines, name):
+        """(rival, ratio, whether the bar is met) of `name`, one of OURS; each None where there is none."""
+        ours = self.value(name, row)
         rival, theirs = self.rival(row, engines)
         ratio = row.gain(ours, theirs) if ours and theirs else None
         return rival, ratio, row.met(ours, ratio) if ours else None

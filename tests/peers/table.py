@@ -1,4 +1,5 @@
 """The table that a run prints, and its rows for build/peers.json."""
+from results import OURS
 
 
 def figure(value):
@@ -7,18 +8,21 @@ def figure(value):
 
 def show(engines, rows, results):
     head = "".join(f"{e.name:>15}" for e in engines)
-    print(f"\n{'median':<36}{'':<9}{head}  {'against':<13}{'ratio':>7}  {'bar':<16}met")
+    print(f"\n{'median':<36}{'':<9}{head}  {'against':<13}{'bar':<16}"
+          + "".join(f"{'ratio':>7} {'met':<4}" for _ in OURS))
     for row in rows:
         cells = ""
         for engine in engines:
             value = results.value(engine.name, row)
             wrong = value is not None and results.valid(engine.name, row.model) is False
             cells += f"{figure(value) + ('!' if wrong else ''):>15}"
-        rival, ratio, met = results.verdict(row, engines)
-        said = "" if met is None else "yes" if met else "NO"
-        print(f"{row.label:<36}{row.unit:<9}{cells}  {rival or '-':<13}{figure(ratio):>7}  "
-              f"{row.bar():<16}{said}")
-    print("! beside a wrong output, and not counted")
+        rival, said = None, ""
+        for name in OURS:
+            against, ratio, met = results.verdict(row, engines, name)
+            rival = rival or against
+            said += f"{figure(ratio):>7} {'' if met is None else 'yes' if met else 'NO':<4}"
+        print(f"{row.label:<36}{row.unit:<9}{cells}  {rival or '-':<13}{row.bar():<16}{said}")
+    print("! beside a wrong output, and not counted; ratio and bar: " + ", then ".join(OURS))
 
 
 def values(engines, rows, results):
@@ -38,6 +42,8 @@ def values(engines, rows, results):
 def bars(engines, rows, results):
     listed = []
     for row in rows:
-        rival, ratio, met = results.verdict(row, engines)
-        listed.append({"what": row.label, "against": rival, "ratio": ratio, "bar": row.bar(), "met": met})
+        for name in OURS:
+            rival, ratio, met = results.verdict(row, engines, name)
+            listed.append({"what": row.label, "engine": name, "against": rival, "ratio": ratio,
+                           "bar": row.bar(), "met": met})
     return listed
