@@ -12,9 +12,9 @@
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/block_matmul.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/elementwise.h"
-#include "kernels/cpu/int8_matmul.h"
 #include "kernels/cpu/kv.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
@@ -37,12 +37,13 @@ class CpuBuffer : public Buffer {
 class CpuBackend : public Backend {
  public:
   CpuBackend(const CpuOps& ops, std::unique_ptr<ThreadPool> threads, MatrixMultiplier multiplier,
-             std::optional<Int8Multiplier> int8)
+             std::optional<Int8Multiplier> int8, std::optional<Bf16Multiplier> bf16)
       : name_("cpu-" + std::string(IsaName(ops.isa)) + (int8.has_value() ? "-int8" : "")),
         ops_(ops),
         threads_(std::move(threads)),
         multiplier_(std::move(multiplier)),
-        int8_(std::move(int8)) {}
+        int8_(std::move(int8)),
+        bf16_(std::move(bf16)) {}
 
   std::string_view name() const override { return name_; }
 
@@ -91,16 +92,14 @@ class CpuBackend : public Backend {
   }
   void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
               const TensorView& out) override {
-    if (TakesInt8(w)) {
-      const Projection projection{&w, bias, out};
-      return int8_->MatMul(x, {&projection, 1}, accumulate);
-    }
+    const Projection projection{&w, bias, out};
+    if (TakeAll(int8_, {&projection, 1})) return int8_->MatMul(x, {&projection, 1}, accumulate);
+    if (TakeAll(bf16_, {&projection, 1})) return bf16_->MatMul(x, {&projection, 1}, accumulate);
     multiplier_.MatMul(x, w, bias, accumulate, out);
   }
   void MatMul(const TensorView& x, std::span<const Projection> projections) override {
-    const bool together = std::all_of(projections.begin(), projections.end(),
-                                      [&](const Projection& p) { return TakesInt8(*p.weight); });
-    if (together) return int8_->MatMul(x, projections, false);
+    if (TakeAll(int8_, projections)) return int8_->MatMul(x, projections, false);
+    if (TakeAll(bf16_, projections)) return bf16_->MatMul(x, projections, false);
     Backend::MatMul(x, projections);
   }
   void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
@@ -127,8 +126,12 @@ class CpuBackend : public Backend {
   }
 
  private:
-  bool TakesInt8(const PackedWeight& weight) const {
-    return int8_.has_value() && Int8Multiplier::Takes(weight);
+  template <class Multiplier>
+  static bool TakeAll(const std::optional<Multiplier>& multiplier,
+                      std::span<const Projection> projections) {
+    return multiplier.has_value() &&
+           std::all_of(projections.begin(), projections.end(),
+                       [](const Projection& p) { return Multiplier::Takes(*p.weight); });
   }
 
   std::string name_;
@@ -136,6 +139,7 @@ class CpuBackend : public Backend {
   std::unique_ptr<ThreadPool> threads_;
   MatrixMultiplier multiplier_;
   std::optional<Int8Multiplier> int8_;  // none = everything in fp32
+  std::optional<Bf16Multiplier> bf16_;
   WeightArena arena_;
 };
 
@@ -175,6 +179,7 @@ CpuOps CpuOpsFor(Isa isa, ComputeType compute) {
   return {isa,
           &MatMulOpsFor(isa),
           &Int8OpsFor(isa),
+          Bf16OpsFor(isa),
           &ElementwiseOpsFor(isa),
           &KvOpsFor(isa),
           &AttentionOpsFor(isa, compute)};
@@ -193,11 +198,15 @@ Result<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(MatrixMultiplier multiplier,
                           MatrixMultiplier::Create(*ops.matmul, *threads));
   std::optional<Int8Multiplier> int8;
+  std::optional<Bf16Multiplier> bf16;
   if (options.compute == ComputeType::kInt8) {
     KVASIR_ASSIGN_OR_RETURN(int8, Int8Multiplier::Create(*ops.int8, *ops.matmul, *threads));
+    if (ops.bf16 != nullptr) {
+      KVASIR_ASSIGN_OR_RETURN(bf16, Bf16Multiplier::Create(*ops.bf16, *ops.matmul, *threads));
+    }
   }
   return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(
-      ops, std::move(threads), std::move(multiplier), std::move(int8)));
+      ops, std::move(threads), std::move(multiplier), std::move(int8), std::move(bf16)));
 }
 
 }  // namespace kvasir

@@ -15,8 +15,9 @@ enum class Isa : uint8_t { kAuto, kScalar, kAvx2, kAvx512 };
 // The arithmetic of a forward pass.
 enum class ComputeType : uint8_t {
   kF32,   // products and sums in fp32, for every type of weight
-  kInt8,  // products of quantised weights in 8 bits with exact sums a block of 32 inputs; attention
-          // over bf16 pools in bf16 with fp32 sums; everything else in fp32
+  kInt8,  // products of quantised weights in 8 bits with exact sums a block of 32 inputs; where the
+          // machine multiplies bf16 pairs, products of fp16 and bf16 weights and attention over
+          // bf16 pools in bf16 with fp32 sums; everything else in fp32
 };
 
 struct CpuOptions {

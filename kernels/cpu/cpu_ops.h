@@ -9,8 +9,9 @@
 
 namespace kvasir {
 
-struct MatMulOps;       // matmul.h
-struct Int8Ops;         // int8_matmul.h
+struct MatMulOps;  // matmul.h
+struct Int8Ops;    // block_matmul.h
+struct Bf16Ops;
 struct ElementwiseOps;  // elementwise.h
 struct KvOps;           // kv.h
 struct AttentionOps;    // attention.h
@@ -19,6 +20,7 @@ struct CpuOps {
   Isa isa = Isa::kScalar;
   const MatMulOps* matmul = nullptr;
   const Int8Ops* int8 = nullptr;
+  const Bf16Ops* bf16 = nullptr;  // null where there are no such instructions
   const ElementwiseOps* elementwise = nullptr;
   const KvOps* kv = nullptr;
   const AttentionOps* attention = nullptr;

@@ -64,8 +64,9 @@ void QuantizeOne(const float* x, QuantizedBlock* out) {
             out);
 }
 
-void Quantize(const float* x, int64_t blocks, QuantizedBlock* out) {
-  for (; blocks > 0; --blocks, x += kQuantizedInputs, ++out) QuantizeOne(x, out);
+void Quantize(const float* x, int64_t inputs, QuantizedBlock* out) {
+  const float* const end = x + inputs;
+  for (; x < end; x += kQuantizedInputs, ++out) QuantizeOne(x, out);
 }
 
 }  // namespace
@@ -75,7 +76,7 @@ const Int8Ops kInt8Avx2 = {
     .direct_panels = 1,
     .tile_rows = 3,
     .tile_panels = 1,
-    .quantize = Quantize,
+    .round = Quantize,
     .direct = Direct,
     .unpack = UnpackPanels<Vector, 1>,
     .multiply = Int8Multiply<Vector, 3, 1>,

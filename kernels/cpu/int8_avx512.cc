@@ -134,7 +134,8 @@ void QuantizeFour(const float* x, QuantizedBlock* out) {
   store.template operator()<3>();
 }
 
-void Quantize(const float* x, int64_t blocks, QuantizedBlock* out) {
+void Quantize(const float* x, int64_t inputs, QuantizedBlock* out) {
+  const int64_t blocks = inputs / kQuantizedInputs;
   if (blocks < 4) return QuantizeBlocks(x, blocks, out);
   for (int64_t at = 0; at + 4 <= blocks; at += 4) QuantizeFour(x + at * kQuantizedInputs, out + at);
   const int64_t last = blocks - 4;  // once more for some, to the same bits
@@ -148,7 +149,7 @@ const Int8Ops kInt8Avx512 = {
     .direct_panels = kDirectPanels,
     .tile_rows = kTileRows,
     .tile_panels = kTilePanels,
-    .quantize = Quantize,
+    .round = Quantize,
     .direct = Direct,
     .unpack = UnpackPanels<Vector, kTilePanels>,
     .multiply = Int8Multiply<Vector, kTileRows, kTilePanels>,

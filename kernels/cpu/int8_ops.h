@@ -15,19 +15,21 @@
 
 namespace kvasir {
 
-// Whether weights of this kind have a product in 8 bits.
-constexpr bool HasInt8Product(PackedKind kind) {
-  return kind != PackedKind::kF32 && kind != PackedKind::kF16 && kind != PackedKind::kBF16;
-}
-
 // Bytes of one unpacked block of a panel: u8 [8][16 lanes][4], then fp32 scale [16],
 // scale * sum of quants [16], minimum [16]; Q6_K has these twice, for 16 inputs each.
 constexpr int64_t UnpackedBlockBytes(PackedKind kind) {
   return 512 + (kind == PackedKind::kQ8SuperFine ? 2 : 1) * 3 * 64;
 }
-inline constexpr int64_t kMaxUnpackedBlockBytes = UnpackedBlockBytes(PackedKind::kQ8SuperFine);
 
 struct Int8Ops {
+  using Block = QuantizedBlock;
+  static constexpr int64_t kBlockInputs = kQuantizedInputs;
+  // Unpacked panels of a column should lie in the L1 cache: 24 blocks are 768 inputs. Sums of
+  // longer rows wait in the scratch between blocks, so that the order of additions stays the same.
+  static constexpr int64_t kInputBlocks = 24;
+  static constexpr int64_t kMaxUnpackedBlockBytes = UnpackedBlockBytes(PackedKind::kQ8SuperFine);
+  static constexpr bool Takes(PackedKind kind) { return TraitsOf(kind).quant_bits <= 8; }
+
   // `direct` takes up to direct_rows rows and direct_panels panels straight from packed memory.
   int direct_rows;
   int direct_panels;
@@ -35,8 +37,8 @@ struct Int8Ops {
   int tile_rows;
   int tile_panels;
 
-  // x [32 * blocks] -> out [blocks].
-  void (*quantize)(const float* x, int64_t blocks, QuantizedBlock* out);
+  // x [inputs] -> out [inputs / 32].
+  void (*round)(const float* x, int64_t inputs, QuantizedBlock* out);
   // c [rows][panels * 16] = x [rows][w.inputs / 32] (x_stride blocks apart) * panels^T.
   void (*direct)(const PackedView& w, int64_t first_panel, int panels, const QuantizedBlock* x,
                  int64_t x_stride, int rows, float* c);

@@ -5,6 +5,10 @@
 namespace kvasir {
 namespace {
 
+void Quantize(const float* x, int64_t inputs, QuantizedBlock* out) {
+  QuantizeBlocks(x, inputs / kQuantizedInputs, out);
+}
+
 void NoDirect(const PackedView&, int64_t, int, const QuantizedBlock*, int64_t, int, float*) {}
 
 }  // namespace
@@ -14,7 +18,7 @@ const Int8Ops kInt8Scalar = {
     .direct_panels = 1,
     .tile_rows = 2,
     .tile_panels = 1,
-    .quantize = QuantizeBlocks,
+    .round = Quantize,
     .direct = NoDirect,
     .unpack = UnpackPanels<Vector, 1>,
     .multiply = Int8Multiply<Vector, 2, 1>,

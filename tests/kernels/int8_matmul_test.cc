@@ -1,5 +1,3 @@
-#include "kernels/cpu/int8_matmul.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,7 +7,7 @@
 #include <vector>
 
 #include "kernels/core/thread_pool.h"
-#include "kernels/cpu/int8_ops.h"
+#include "kernels/cpu/block_matmul.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
 #include "tests/kernels/random_weights.h"
@@ -55,7 +53,7 @@ class Int8MatMulTest : public testing::TestWithParam<Isa> {
   }
   std::vector<QuantizedBlock> Quantize(const std::vector<float>& x) const {
     std::vector<QuantizedBlock> blocks(x.size() / kQuantizedInputs);
-    Int8OpsFor(GetParam()).quantize(x.data(), static_cast<int64_t>(blocks.size()), blocks.data());
+    Int8OpsFor(GetParam()).round(x.data(), static_cast<int64_t>(x.size()), blocks.data());
     return blocks;
   }
   void Multiply(Int8Multiplier& multiplier, const TensorView& x, const Weights& w,

@@ -1,6 +1,6 @@
-// kvasir_kernel_bench [threads [isa [int8|f32]]]: rates of the matrix products on the shapes of
-// SmolLM2-135M (Q4_1 layers, Q8_0 output head, random values), beside the roofs measured in the
-// same run.
+// kvasir_kernel_bench [threads [isa [int8|f32 [q4|bf16|f16]]]]: rates of the matrix products on the
+// shapes of SmolLM2-135M (random values; q4: Q4_1 layers, Q8_0 output head), beside the roofs
+// measured in the same run.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -15,8 +15,9 @@
 #include <vector>
 
 #include "kernels/core/thread_pool.h"
+#include "kernels/cpu/bench/random_source.h"
+#include "kernels/cpu/block_matmul.h"
 #include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/int8_matmul.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/roof.h"
@@ -25,16 +26,20 @@ namespace kvasir {
 namespace {
 
 struct Shape {
-  const char* name;
-  DType dtype;
   int64_t n, k;
 };
-constexpr Shape kLayer[] = {{"q", DType::kQ4_1, 576, 576},     {"k", DType::kQ4_1, 192, 576},
-                            {"v", DType::kQ4_1, 192, 576},     {"o", DType::kQ4_1, 576, 576},
-                            {"gate", DType::kQ4_1, 1536, 576}, {"up", DType::kQ4_1, 1536, 576},
-                            {"down", DType::kQ4_1, 576, 1536}};
-constexpr Shape kHead = {"head", DType::kQ8_0, 49152, 576};
+constexpr Shape kLayer[] = {{576, 576},  {192, 576},  {192, 576}, {576, 576},
+                            {1536, 576}, {1536, 576}, {576, 1536}};
+constexpr Shape kHead = {49152, 576};
 constexpr int kLayers = 30;
+
+struct WeightTypes {
+  const char* name;
+  DType layer, head;
+};
+constexpr WeightTypes kWeightTypes[] = {{"q4", DType::kQ4_1, DType::kQ8_0},
+                                        {"bf16", DType::kBF16, DType::kBF16},
+                                        {"f16", DType::kF16, DType::kF16}};
 
 using Weight = std::unique_ptr<CpuPackedWeight>;
 
@@ -42,22 +47,16 @@ struct Bench {
   ThreadPool& threads;
   MatrixMultiplier multiplier;
   std::optional<Int8Multiplier> int8;
+  std::optional<Bf16Multiplier> bf16;
   Roof roof;
+  WeightTypes types;
   std::mt19937 random{1};
-  std::vector<float> x, out;
+  std::vector<float> x{}, out{};
   WeightArena arena{};
 
-  // Blocks of random quants under one modest scale.
-  Weight MakeWeight(const Shape& shape) {
-    std::vector<uint8_t> source(BytesOf(shape.dtype, static_cast<size_t>(shape.n * shape.k)));
-    for (uint8_t& byte : source) byte = static_cast<uint8_t>(random());
-    const uint16_t scale = F32ToF16(0.01f);
-    const auto block = static_cast<size_t>(TraitsOf(shape.dtype).block_bytes);
-    for (size_t at = 0; at < source.size(); at += block) {
-      std::memcpy(&source[at], &scale, sizeof scale);
-      if (shape.dtype == DType::kQ4_1) std::memcpy(&source[at + 2], &scale, sizeof scale);
-    }
-    auto packed = PackMatrix(arena, threads, shape.dtype, source.data(), shape.n, shape.k);
+  Weight MakeWeight(DType dtype, const Shape& shape) {
+    const std::vector<uint8_t> source = RandomSource(dtype, shape.n * shape.k, random);
+    auto packed = PackMatrix(arena, threads, dtype, source.data(), shape.n, shape.k);
     KVASIR_CHECK(packed.ok());
     return std::move(*packed);
   }
@@ -65,11 +64,16 @@ struct Bench {
   void Multiply(const CpuPackedWeight& w, int64_t rows) {
     const TensorView in = F32View(x.data(), rows, w.inputs());
     const Projection projection{&w, nullptr, F32View(out.data(), rows, w.outputs())};
-    if (int8.has_value()) return int8->MatMul(in, {&projection, 1}, false);
+    if (UsesInt8()) return int8->MatMul(in, {&projection, 1}, false);
+    if (UsesBf16()) return bf16->MatMul(in, {&projection, 1}, false);
     multiplier.MatMul(in, w, nullptr, false, projection.out);
   }
   // Of the arithmetic at hand, 1e9 operations a second.
-  double compute_roof() const { return int8.has_value() ? roof.gops_int8 : roof.gflops_fp32; }
+  double compute_roof() const {
+    return UsesInt8() ? roof.gops_int8 : UsesBf16() ? roof.gflops_bf16 : roof.gflops_fp32;
+  }
+  bool UsesInt8() const { return int8.has_value() && TraitsOf(types.layer).block_elements > 1; }
+  bool UsesBf16() const { return bf16.has_value() && TraitsOf(types.layer).block_elements == 1; }
 
   // FNV-1a over the bits of the first `count` results.
   uint32_t Hash(int64_t count) const {
@@ -103,7 +107,7 @@ double BestSeconds(const std::function<void()>& call) {
 void BenchShapes(Bench& bench) {
   std::printf("\n%-18s %6s %10s %7s  %s\n", "product", "rows", "GFLOP/s", "roof %", "hash");
   for (const Shape& shape : {kLayer[0], kLayer[1], kLayer[4], kLayer[6]}) {
-    const Weight w = bench.MakeWeight(shape);
+    const Weight w = bench.MakeWeight(bench.types.layer, shape);
     for (int64_t rows : {1, 4, 8, 12, 16, 30, 64, 128, 512}) {
       const double seconds = BestSeconds([&] { bench.Multiply(*w, rows); });
       const double gflops = 2e-9 * static_cast<double>(rows * shape.n * shape.k) / seconds;
@@ -120,13 +124,13 @@ void BenchModel(Bench& bench) {
   std::vector<Weight> weights;
   double bytes = 0, flops = 0;
   for (int layer = 0; layer < kLayers; ++layer) {
-    for (const Shape& shape : kLayer) weights.push_back(bench.MakeWeight(shape));
+    for (const Shape& shape : kLayer) weights.push_back(bench.MakeWeight(bench.types.layer, shape));
   }
   for (const Weight& w : weights) {
     bytes += static_cast<double>(w->bytes());
     flops += 2.0 * static_cast<double>(w->outputs() * w->inputs());
   }
-  const Weight head = bench.MakeWeight(kHead);
+  const Weight head = bench.MakeWeight(bench.types.head, kHead);
   const double head_bytes = static_cast<double>(head->bytes());
   const double head_flops = 2.0 * static_cast<double>(head->outputs() * head->inputs());
   std::printf("\nall weights: layers %.1f MB, head %.1f MB as packed\n", bytes * 1e-6,
@@ -156,7 +160,14 @@ Isa IsaNamed(const char* name) {
   return SupportedIsas().back();
 }
 
-int Run(int thread_count, Isa isa, bool with_int8) {
+const WeightTypes& TypesNamed(const char* name) {
+  for (const WeightTypes& types : kWeightTypes) {
+    if (std::strcmp(types.name, name) == 0) return types;
+  }
+  return kWeightTypes[0];
+}
+
+int Run(int thread_count, Isa isa, bool with_int8, const WeightTypes& types) {
   ThreadPool threads(thread_count);
   Result<Roof> roof = MeasureRoof(thread_count);
   auto multiplier = MatrixMultiplier::Create(MatMulOpsFor(isa), threads);
@@ -166,16 +177,22 @@ int Run(int thread_count, Isa isa, bool with_int8) {
     return 1;
   }
   std::printf(
-      "isa %s, threads %d\nroof: fp32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 %.0f GOP/s, "
+      "isa %s, threads %d, weights %s\nroof: fp32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 %.0f "
+      "GOP/s, "
       "DRAM %.1f GB/s\n",
-      std::string(IsaName(isa)).c_str(), thread_count, roof->gflops_fp32, roof->gflops_bf16,
-      roof->gops_int8, roof->dram_gbps);
+      std::string(IsaName(isa)).c_str(), thread_count, types.name, roof->gflops_fp32,
+      roof->gflops_bf16, roof->gops_int8, roof->dram_gbps);
   std::optional<Int8Multiplier> int8;
   if (with_int8) {
     auto created = Int8Multiplier::Create(Int8OpsFor(isa), MatMulOpsFor(isa), threads);
     if (created.ok()) int8 = std::move(*created);
   }
-  Bench bench{threads, std::move(*multiplier), std::move(int8), *roof, std::mt19937{1}, {}, {}, {}};
+  std::optional<Bf16Multiplier> bf16;
+  if (const Bf16Ops* const ops = Bf16OpsFor(isa); with_int8 && ops != nullptr) {
+    auto created = Bf16Multiplier::Create(*ops, MatMulOpsFor(isa), threads);
+    if (created.ok()) bf16 = std::move(*created);
+  }
+  Bench bench{threads, std::move(*multiplier), std::move(int8), std::move(bf16), *roof, types};
   std::normal_distribution<float> normal;
   bench.x.resize(512 * 1536);
   for (float& value : bench.x) value = normal(bench.random);
@@ -192,5 +209,5 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2;
   const kvasir::Isa isa = argc > 2 ? kvasir::IsaNamed(argv[2]) : kvasir::SupportedIsas().back();
   const bool int8 = argc <= 3 || std::strcmp(argv[3], "f32") != 0;
-  return kvasir::Run(threads, isa, int8);
+  return kvasir::Run(threads, isa, int8, kvasir::TypesNamed(argc > 4 ? argv[4] : "q4"));
 }

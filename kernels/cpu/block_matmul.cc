@@ -1,21 +1,17 @@
-#include "kernels/cpu/int8_matmul.h"
+#include "kernels/cpu/block_matmul.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "kernels/core/thread_pool.h"
-#include "kernels/cpu/int8_ops.h"
 #include "kernels/cpu/matmul_ops.h"
 #include "kernels/cpu/pack.h"
 
 namespace kvasir {
 namespace {
 
-constexpr int64_t kRowBytes = 4 << 20;  // of quantised rows: more come in several rounds
+constexpr int64_t kRowBytes = 4 << 20;  // of rounded rows: more come in several rounds
 constexpr int64_t kMaxPanels = 4;       // of a column
-// Unpacked panels of a column should lie in the L1 cache: 24 blocks are 768 inputs. Sums of longer
-// rows wait in the scratch between blocks, so that the order of additions stays the same.
-constexpr int64_t kInputBlocks = 24;
 // Rows that are used again for every column should stay in the L2 cache.
 constexpr int64_t kRowBlockBytes = 640 << 10;
 constexpr int64_t kMaxRowBlock = 512;
@@ -23,11 +19,14 @@ constexpr int64_t kMaxRowBlock = 512;
 constexpr int64_t kMinTaskBytes = 24 << 10;
 constexpr int64_t kTasksPerThread = 4;
 constexpr int64_t kTiledTasksPerThread = 8;
-constexpr int64_t kMinQuantizeTask = 16 << 10;  // inputs
+constexpr int64_t kMinRoundTask = 16 << 10;  // inputs
 
-constexpr int64_t kUnpackedBytes = kInputBlocks * kMaxPanels * kMaxUnpackedBlockBytes;
-constexpr int64_t kScratchBytes =
-    kUnpackedBytes + kMaxRowBlock * kMaxPanels * kPanelOutputs * int64_t{sizeof(float)};
+// Of a thread's scratch: unpacked panels, then sums.
+template <class Ops>
+constexpr int64_t UnpackedBytes() {
+  return Ops::kInputBlocks * kMaxPanels * Ops::kMaxUnpackedBlockBytes;
+}
+constexpr int64_t kSumBytes = kMaxRowBlock * kMaxPanels * kPanelOutputs * int64_t{sizeof(float)};
 
 int64_t DivideUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -50,11 +49,14 @@ const Int8Ops& Int8OpsFor(Isa isa) {
   return kInt8Scalar;
 }
 
-// The rows at hand, quantised, and what they are multiplied with.
-struct Int8Multiplier::Product {
+const Bf16Ops* Bf16OpsFor(Isa isa) { return isa == Isa::kAvx512 ? &kBf16Avx512 : nullptr; }
+
+// The rows at hand, rounded, and what they are multiplied with.
+template <class Ops>
+struct BlockMultiplier<Ops>::Product {
   std::span<const Projection> projections;
   bool accumulate;
-  const QuantizedBlock* x;
+  const Block* x;
   int64_t blocks;       // of a row
   int64_t first, rows;  // of the outputs
 
@@ -63,56 +65,62 @@ struct Int8Multiplier::Product {
   }
 };
 
-Result<Int8Multiplier> Int8Multiplier::Create(const Int8Ops& ops, const MatMulOps& finish,
-                                              ThreadPool& threads) {
-  Int8Multiplier multiplier(ops, finish, threads);
+template <class Ops>
+Result<BlockMultiplier<Ops>> BlockMultiplier<Ops>::Create(const Ops& ops, const MatMulOps& finish,
+                                                          ThreadPool& threads) {
+  BlockMultiplier multiplier(ops, finish, threads);
   KVASIR_ASSIGN_OR_RETURN(multiplier.rows_, AlignedMemory::Allocate(kRowBytes));
   for (int thread = 0; thread < threads.threads(); ++thread) {
-    KVASIR_ASSIGN_OR_RETURN(AlignedMemory memory, AlignedMemory::Allocate(kScratchBytes));
+    KVASIR_ASSIGN_OR_RETURN(AlignedMemory memory,
+                            AlignedMemory::Allocate(UnpackedBytes<Ops>() + kSumBytes));
     multiplier.scratch_.push_back(std::move(memory));
   }
   return multiplier;
 }
 
-bool Int8Multiplier::Takes(const PackedWeight& weight) {
+template <class Ops>
+bool BlockMultiplier<Ops>::Takes(const PackedWeight& weight) {
   const PackedView& view = ViewOf(weight);
-  return HasInt8Product(view.kind) &&
-         view.inputs / kQuantizedInputs * int64_t{sizeof(QuantizedBlock)} <= kRowBytes;
+  return Ops::Takes(view.kind) &&
+         DivideUp(view.inputs, Ops::kBlockInputs) * int64_t{sizeof(Block)} <= kRowBytes;
 }
 
-void Int8Multiplier::MatMul(const TensorView& x, std::span<const Projection> projections,
-                            bool accumulate) {
-  KVASIR_CHECK(x.dtype == DType::kF32 && x.cols % kQuantizedInputs == 0);
+template <class Ops>
+void BlockMultiplier<Ops>::MatMul(const TensorView& x, std::span<const Projection> projections,
+                                  bool accumulate) {
+  KVASIR_CHECK(x.dtype == DType::kF32);
   for (const Projection& projection : projections) {
     const PackedView& view = ViewOf(*projection.weight);
     KVASIR_CHECK(projection.out.dtype == DType::kF32 && x.rows == projection.out.rows &&
                  x.cols == view.inputs && projection.out.cols == view.outputs);
   }
-  const int64_t blocks = x.cols / kQuantizedInputs;
-  const int64_t most = kRowBytes / (blocks * int64_t{sizeof(QuantizedBlock)});
+  const int64_t blocks = DivideUp(x.cols, Ops::kBlockInputs);
+  const int64_t most = kRowBytes / (blocks * int64_t{sizeof(Block)});
   const int64_t rounds = DivideUp(x.rows, most);
   for (int64_t round = 0; round < rounds; ++round) {
     const int64_t first = round * x.rows / rounds, last = (round + 1) * x.rows / rounds;
-    Quantize(RowsOf(x, first, last - first));
+    RoundRows(RowsOf(x, first, last - first));
     MultiplyRows(
-        {projections, accumulate, rows_.As<QuantizedBlock>(), blocks, first, last - first});
+        {projections, accumulate, rows_.template As<Block>(), blocks, first, last - first});
   }
 }
 
-void Int8Multiplier::Quantize(const TensorView& x) {
-  const int64_t blocks = x.cols / kQuantizedInputs;
-  QuantizedBlock* const to = rows_.As<QuantizedBlock>();
-  const int64_t tasks = std::clamp<int64_t>(x.rows * x.cols / kMinQuantizeTask, 1,
+template <class Ops>
+void BlockMultiplier<Ops>::RoundRows(const TensorView& x) {
+  const int64_t blocks = DivideUp(x.cols, Ops::kBlockInputs);
+  Block* const to = rows_.template As<Block>();
+  const int64_t tasks = std::clamp<int64_t>(x.rows * x.cols / kMinRoundTask, 1,
                                             threads_->threads() * kTasksPerThread);
   threads_->ParallelFor(std::min(tasks, x.rows), [&](int64_t task, int) {
     const int64_t count = std::min(tasks, x.rows);
     for (int64_t row = task * x.rows / count; row < (task + 1) * x.rows / count; ++row) {
-      ops_->quantize(x.f32_row(row), blocks, to + row * blocks);
+      ops_->round(x.f32_row(row), x.cols, to + row * blocks);
     }
   });
 }
 
-void Int8Multiplier::MultiplyRows(const Product& product) {
+template <class Ops>
+void BlockMultiplier<Ops>::MultiplyRows(const Product& product) {
   if (product.rows <= ops_->direct_rows) {
     MultiplyDirect(product);
   } else {
@@ -120,7 +128,8 @@ void Int8Multiplier::MultiplyRows(const Product& product) {
   }
 }
 
-void Int8Multiplier::ListColumns(const Product& product, int64_t panels) {
+template <class Ops>
+void BlockMultiplier<Ops>::ListColumns(const Product& product, int64_t panels) {
   columns_.clear();
   for (const Projection& projection : product.projections) {
     const int64_t all = ViewOf(*projection.weight).panels();
@@ -130,7 +139,8 @@ void Int8Multiplier::ListColumns(const Product& product, int64_t panels) {
   }
 }
 
-void Int8Multiplier::MultiplyDirect(const Product& product) {
+template <class Ops>
+void BlockMultiplier<Ops>::MultiplyDirect(const Product& product) {
   ListColumns(product, ops_->direct_panels);
   int64_t bytes = 0;
   for (const Projection& projection : product.projections) {
@@ -148,17 +158,19 @@ void Int8Multiplier::MultiplyDirect(const Product& product) {
   });
 }
 
-void Int8Multiplier::DirectColumn(const Product& product, const Column& column,
-                                  float* scratch) const {
+template <class Ops>
+void BlockMultiplier<Ops>::DirectColumn(const Product& product, const Column& column,
+                                        float* scratch) const {
   const PackedView& view = ViewOf(*column.projection->weight);
   const int rows = static_cast<int>(product.rows);
   ops_->direct(view, column.panel, column.panels, product.x, product.blocks, rows, scratch);
   Finish(product, column, 0, rows, scratch, column.panels * kPanelOutputs);
 }
 
-void Int8Multiplier::MultiplyTiled(const Product& product) {
+template <class Ops>
+void BlockMultiplier<Ops>::MultiplyTiled(const Product& product) {
   ListColumns(product, ops_->tile_panels);
-  const int64_t row_bytes = product.blocks * int64_t{sizeof(QuantizedBlock)};
+  const int64_t row_bytes = product.blocks * int64_t{sizeof(Block)};
   const int64_t most =
       std::clamp<int64_t>(kRowBlockBytes / row_bytes, 4 * ops_->tile_rows, kMaxRowBlock);
   const int64_t row_block =
@@ -178,14 +190,15 @@ void Int8Multiplier::MultiplyTiled(const Product& product) {
   });
 }
 
-void Int8Multiplier::TiledColumn(const Product& product, const Column& column, int64_t row_begin,
-                                 int64_t row_end, float* scratch) const {
+template <class Ops>
+void BlockMultiplier<Ops>::TiledColumn(const Product& product, const Column& column,
+                                       int64_t row_begin, int64_t row_end, float* scratch) const {
   const PackedView& view = ViewOf(*column.projection->weight);
   const int64_t width = ops_->tile_panels * kPanelOutputs;
   auto* const b = reinterpret_cast<uint8_t*>(scratch);
-  float* const c = scratch + kUnpackedBytes / int64_t{sizeof(float)};
-  for (int64_t block = 0; block < product.blocks; block += kInputBlocks) {
-    const int64_t count = std::min(kInputBlocks, product.blocks - block);
+  float* const c = scratch + UnpackedBytes<Ops>() / int64_t{sizeof(float)};
+  for (int64_t block = 0; block < product.blocks; block += Ops::kInputBlocks) {
+    const int64_t count = std::min(Ops::kInputBlocks, product.blocks - block);
     const bool last = block + count == product.blocks;
     ops_->unpack(view, column.panel, column.panels, block, block + count, b);
     for (int64_t row = row_begin; row < row_end; row += ops_->tile_rows) {
@@ -200,8 +213,9 @@ void Int8Multiplier::TiledColumn(const Product& product, const Column& column, i
 }
 
 // The multiplication hides what it takes to bring the lines here that its results go to.
-void Int8Multiplier::FetchOutputs(const Product& product, const Column& column, int64_t row,
-                                  int rows) {
+template <class Ops>
+void BlockMultiplier<Ops>::FetchOutputs(const Product& product, const Column& column, int64_t row,
+                                        int rows) {
   const int64_t output = column.panel * kPanelOutputs;
   for (int r = 0; r < rows; ++r) {
     const float* const to = product.OutAt(*column.projection, row + r, output);
@@ -210,8 +224,9 @@ void Int8Multiplier::FetchOutputs(const Product& product, const Column& column, 
 }
 
 // Sums [rows][width] to their place.
-void Int8Multiplier::Finish(const Product& product, const Column& column, int64_t row, int rows,
-                            const float* sums, int64_t width) const {
+template <class Ops>
+void BlockMultiplier<Ops>::Finish(const Product& product, const Column& column, int64_t row,
+                                  int rows, const float* sums, int64_t width) const {
   const Projection& projection = *column.projection;
   const int64_t output = column.panel * kPanelOutputs;
   const int64_t outputs =
@@ -220,5 +235,8 @@ void Int8Multiplier::Finish(const Product& product, const Column& column, int64_
       sums, width, rows, outputs, projection.bias == nullptr ? nullptr : projection.bias + output,
       product.accumulate, product.OutAt(projection, row, output), projection.out.row_stride);
 }
+
+template class BlockMultiplier<Int8Ops>;
+template class BlockMultiplier<Bf16Ops>;
 
 }  // namespace kvasir

@@ -1,5 +1,6 @@
-// Products of quantised weights with activations that are quantised on the way in: how the work is
-// split over threads. The inner loops are Int8Ops, one table an instruction set.
+// Products of packed weights with activations that are rounded on the way in, to 8 bits (Int8Ops)
+// or bf16 (Bf16Ops), in blocks of 32 inputs: how the work is split over threads. The inner loops
+// are Ops, one table an instruction set.
 #pragma once
 
 #include <cstdint>
@@ -8,32 +9,36 @@
 
 #include "kernels/core/backend.h"
 #include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/bf16_ops.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/int8_ops.h"
 #include "kernels/cpu/packed_weight.h"
-#include "kernels/cpu/quantized_rows.h"
 
 namespace kvasir {
 
 class ThreadPool;
-struct Int8Ops;    // int8_ops.h
 struct MatMulOps;  // matmul_ops.h
 
-const Int8Ops& Int8OpsFor(Isa isa);  // isa is never kAuto
+// isa is never kAuto.
+const Int8Ops& Int8OpsFor(Isa isa);
+const Bf16Ops* Bf16OpsFor(Isa isa);  // null where there are no such instructions
 
 // Multiplies on the threads of a pool that outlives it. Not thread-safe: one call at a time. Holds
-// 4 MiB for quantised rows and kScratchBytes a thread.
-class Int8Multiplier {
+// 4 MiB for rounded rows and about 200 KiB a thread.
+template <class Ops>
+class BlockMultiplier {
  public:
-  static Result<Int8Multiplier> Create(const Int8Ops& ops, const MatMulOps& finish,
-                                       ThreadPool& threads);
+  static Result<BlockMultiplier> Create(const Ops& ops, const MatMulOps& finish,
+                                        ThreadPool& threads);
 
-  // Whether MatMul takes this weight: quantised types.
+  // Whether MatMul takes this weight: types that Ops::Takes.
   static bool Takes(const PackedWeight& weight);
 
-  // As Backend::MatMul; every weight is one that it takes. The rows are quantised once for all.
+  // As Backend::MatMul; every weight is one that it takes. The rows are rounded once for all.
   void MatMul(const TensorView& x, std::span<const Projection> projections, bool accumulate);
 
  private:
+  using Block = typename Ops::Block;
   struct Product;
   // Some neighbouring panels of one projection.
   struct Column {
@@ -42,11 +47,11 @@ class Int8Multiplier {
     int panels;
   };
 
-  Int8Multiplier(const Int8Ops& ops, const MatMulOps& finish, ThreadPool& threads)
+  BlockMultiplier(const Ops& ops, const MatMulOps& finish, ThreadPool& threads)
       : ops_(&ops), finish_(&finish), threads_(&threads) {}
   float* Scratch(int thread) const { return scratch_[static_cast<size_t>(thread)].As<float>(); }
 
-  void Quantize(const TensorView& x);
+  void RoundRows(const TensorView& x);
   void MultiplyRows(const Product& product);
   void MultiplyDirect(const Product& product);
   void DirectColumn(const Product& product, const Column& column, float* scratch) const;
@@ -59,12 +64,15 @@ class Int8Multiplier {
   // The columns of all projections in units of `panels` panels.
   void ListColumns(const Product& product, int64_t panels);
 
-  const Int8Ops* ops_;
+  const Ops* ops_;
   const MatMulOps* finish_;
   ThreadPool* threads_;
-  AlignedMemory rows_;                  // QuantizedBlock [rows][inputs / 32]
+  AlignedMemory rows_;                  // Block [rows][inputs / 32]
   std::vector<AlignedMemory> scratch_;  // one a thread
   std::vector<Column> columns_;         // of the call at hand
 };
+
+using Int8Multiplier = BlockMultiplier<Int8Ops>;
+using Bf16Multiplier = BlockMultiplier<Bf16Ops>;
 
 }  // namespace kvasir

@@ -1,0 +1,96 @@
+// Conformance of products with 16-bit weights on every present backend and in both arithmetics:
+// those that round to bf16 on the way, too.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/kernels/conformance_fixture.h"
+#include "tests/kernels/random_weights.h"
+
+namespace kvasir {
+namespace {
+
+class ConformanceProducts : public Conformance {
+ protected:
+  // A product of two values rounded to bf16 (u' = 2^-8) is off by 2 u' + u'^2 of itself, a sum of K
+  // by K u of all magnitudes; 4 roundings for bias, old value and the reference's own.
+  static double Tolerance(int64_t k, double products, double others) {
+    const bool rounds = GetParam().name.find("int8") != std::string::npos;
+    constexpr double kBf16 = 0x1p-8;
+    return (rounds ? 2.01 * kBf16 : 0) * products +
+           static_cast<double>(k + 4) * kUnit * (products + others);
+  }
+};
+
+TEST_P(ConformanceProducts, SixteenBitWeightsOfAnyWidth) {
+  constexpr int64_t kOutputs = 45;
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    for (const int64_t k : {1, 31, 40, 72, 131, 576, 592, 2050}) {
+      const auto source = RandomWeights(dtype, kOutputs, k, random_);
+      std::vector<float> w(static_cast<size_t>(kOutputs * k));
+      DequantizeRow(dtype, source.data(), w.size(), w.data());
+      auto packed = backend_->Pack(dtype, source.data(), kOutputs, k);
+      auto reference = reference_->Pack(dtype, source.data(), kOutputs, k);
+      ASSERT_TRUE(packed.ok() && reference.ok());
+      for (const int64_t rows : {1, 2, 3, 8, 17, 33}) {
+        const auto x = Normal(static_cast<size_t>(rows * k), random_);
+        const auto old = Normal(static_cast<size_t>(rows * kOutputs), random_);
+        const auto bias = Normal(kOutputs, random_);
+        Tensor in(*backend_, rows, k, x), out(*backend_, rows, kOutputs, old);
+        Tensor in2(*reference_, rows, k, x), out2(*reference_, rows, kOutputs, old);
+        Tensor b(*backend_, 1, kOutputs, bias);
+        backend_->MatMul(in.view(), **packed, b.view().f32(), true, out.view());
+        reference_->MatMul(in2.view(), **reference, bias.data(), true, out2.view());
+        out.Pull();
+        out2.Pull();
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t o = 0; o < kOutputs; ++o) {
+            double products = 0;
+            for (int64_t i = 0; i < k; ++i) {
+              products += std::abs(double{x[static_cast<size_t>(row * k + i)]} *
+                                   w[static_cast<size_t>(o * k + i)]);
+            }
+            const double others = std::abs(bias[static_cast<size_t>(o)]) +
+                                  std::abs(old[static_cast<size_t>(row * kOutputs + o)]);
+            ASSERT_NEAR(out.at(row, o), out2.at(row, o), Tolerance(k, products, others))
+                << TraitsOf(dtype).name << " rows " << rows << " k " << k;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Weights of 8 bits, 16 bits and fp32 beside one another, as a file may mix them.
+TEST_P(ConformanceProducts, MixedProjectionsAreThoseOfEach) {
+  constexpr int64_t kRows = 5, kInputs = 64, kOutputs = 33;
+  constexpr DType kTypes[] = {DType::kQ8_0, DType::kBF16, DType::kF16, DType::kF32};
+  const auto x = Normal(kRows * kInputs, random_);
+  Tensor in(*backend_, kRows, kInputs, x);
+  std::vector<std::unique_ptr<PackedWeight>> weights;
+  for (const DType dtype : kTypes) {
+    const auto source = RandomWeights(dtype, kOutputs, kInputs, random_);
+    weights.push_back(std::move(*backend_->Pack(dtype, source.data(), kOutputs, kInputs)));
+  }
+  for (size_t first = 0; first < weights.size(); ++first) {
+    std::vector<std::unique_ptr<Tensor>> outs;
+    std::vector<Projection> projections;
+    for (size_t i = first; i < weights.size(); ++i) {
+      outs.push_back(std::make_unique<Tensor>(*backend_, kRows, kOutputs));
+      projections.push_back({weights[i].get(), nullptr, outs.back()->view()});
+    }
+    backend_->MatMul(in.view(), projections);
+    for (size_t i = first; i < weights.size(); ++i) {
+      Tensor alone(*backend_, kRows, kOutputs);
+      backend_->MatMul(in.view(), *weights[i], nullptr, false, alone.view());
+      EXPECT_EQ(outs[i - first]->Pull(), alone.Pull());
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, ConformanceProducts, testing::ValuesIn(AttentionBackends()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace kvasir
