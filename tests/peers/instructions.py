@@ -19,7 +19,7 @@ import sys
 
 RECORD = pathlib.Path(__file__).parent / "instructions.json"
 LEAST = 20000  # instructions of a kernel that is worth a line
-SKIP = re.compile(r"Pack|ReadSource|Floats|::Run\(|CountProducts|mersenne|RopeTable|RotationCache")
+SKIP = re.compile(r"Pack|Source|Floats|::Run\(|CountProducts|mersenne|RopeTable|RotationCache")
 LINE = re.compile(r"^\s*([0-9,]+) \(\s*[0-9.]+%\)\s+\S*?:(.*?)( \[.*)?$")
 
 
@@ -40,7 +40,7 @@ def count(binary, isa, compute, folder):
     out = folder / f"{isa}.{compute}.callgrind"
     subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", binary, isa, compute],
                    check=True, capture_output=True)
-    report = subprocess.run(["callgrind_annotate", "--threshold=99.9", out], check=True,
+    report = subprocess.run(["callgrind_annotate", "--threshold=99.99", out], check=True,
                             capture_output=True, text=True).stdout
     totals = collections.Counter()
     for line in report.splitlines():

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/core/backend.h"
+#include "kernels/cpu/bench/random_source.h"
 #include "kernels/cpu/cpu_backend.h"
 
 namespace kvasir {
@@ -25,22 +26,15 @@ std::vector<float> Floats(int64_t count, std::mt19937& random) {
   return values;
 }
 
-// Blocks of random quants under one modest scale.
 std::unique_ptr<PackedWeight> Weight(Backend& backend, DType dtype, std::mt19937& random) {
-  std::vector<uint8_t> source(BytesOf(dtype, static_cast<size_t>(kInputs * kOutputs)));
-  for (uint8_t& byte : source) byte = static_cast<uint8_t>(random());
-  const uint16_t scale = F32ToF16(0.01f);
-  for (size_t at = 0; at < source.size(); at += static_cast<size_t>(TraitsOf(dtype).block_bytes)) {
-    std::memcpy(&source[at], &scale, sizeof scale);
-    if (dtype == DType::kQ4_1) std::memcpy(&source[at + 2], &scale, sizeof scale);
-  }
+  const std::vector<uint8_t> source = RandomSource(dtype, kInputs * kOutputs, random);
   auto packed = backend.Pack(dtype, source.data(), kOutputs, kInputs);
   KVASIR_CHECK(packed.ok());
   return std::move(*packed);
 }
 
 void CountProducts(Backend& backend, std::mt19937& random) {
-  for (const DType dtype : {DType::kQ4_1, DType::kQ8_0}) {
+  for (const DType dtype : {DType::kQ4_1, DType::kQ8_0, DType::kBF16, DType::kF16}) {
     const auto weight = Weight(backend, dtype, random);
     for (const int64_t rows : {1, 8, 64}) {
       std::vector<float> x = Floats(rows * kInputs, random), out(size_t(rows * kOutputs));
