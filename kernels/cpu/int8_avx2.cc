@@ -45,10 +45,8 @@ void QuantizeOne(const float* x, QuantizedBlock* out) {
   const QuantizeSteps steps = QuantizeSteps::Of(low, high);
   __m256i quants[4];
   for (int i = 0; i < 4; ++i) {
-    const __m256 scaled =
-        _mm256_mul_ps(_mm256_sub_ps(values[i], _mm256_set1_ps(low)), _mm256_set1_ps(steps.inverse));
-    const __m256i step = _mm256_min_epi32(_mm256_cvtps_epi32(scaled), _mm256_set1_epi32(255));
-    quants[i] = _mm256_sub_epi32(step, _mm256_set1_epi32(128));
+    const __m256 centred = _mm256_sub_ps(values[i], _mm256_set1_ps(steps.offset));
+    quants[i] = _mm256_cvtps_epi32(_mm256_mul_ps(centred, _mm256_set1_ps(steps.inverse)));
   }
   const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(quants[0], quants[1]),
                                            _mm256_packs_epi32(quants[2], quants[3]));

@@ -59,15 +59,62 @@ __m512 Spread(__m512 v) {
 }
 
 // Sums of the 16 bytes of each lane.
-__m512 SumLanes(const __m128i (&quants)[4]) {
+__m512i SumLanes(const __m128i (&quants)[4]) {
   __m512i all = _mm512_castsi128_si512(quants[0]);
   all = _mm512_inserti32x4(all, quants[1], 1);
   all = _mm512_inserti32x4(all, quants[2], 2);
   all = _mm512_inserti32x4(all, quants[3], 3);
   __m512i sums = Vector::Dot<false>(_mm512_setzero_si512(), Vector::Ones(), all);
   sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
-  sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
-  return _mm512_cvtepi32_ps(sums);
+  return _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
+}
+
+// Lanes to bf16 in their high halves.
+__m512i RoundToBf16(__m512 value) {
+  const __m512i bits = _mm512_castps_si512(value);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  return _mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+}
+
+// QuantizeSteps of four blocks, a lane each.
+struct FourSteps {
+  __m512 offset, scale, inverse;
+
+  static FourSteps Of(__m512 low, __m512 high) {
+    const __m512 one_half = _mm512_set1_ps(0.5f), steps = _mm512_set1_ps(kMostStep);
+    const __m512 middle =
+        _mm512_add_ps(_mm512_mul_ps(one_half, low), _mm512_mul_ps(one_half, high));
+    const __m512 offset = _mm512_castsi512_ps(RoundToBf16(middle));
+    const __m512 half = _mm512_max_ps(_mm512_sub_ps(high, offset), _mm512_sub_ps(offset, low));
+    const __mmask16 some = _mm512_cmp_ps_mask(half, _mm512_set1_ps(kLeastRange), _CMP_GT_OQ);
+    return {offset, _mm512_div_ps(half, steps), _mm512_maskz_div_ps(some, steps, half)};
+  }
+};
+
+// What StoreSums writes, for four blocks; sums of their first and last 16 quants.
+void StoreFourSums(const FourSteps& steps, __m512i first, __m512i last, QuantizedBlock* out) {
+  const __m512i all = _mm512_add_epi32(first, last);
+  const __m512i sum =
+      RoundToBf16(_mm512_add_ps(_mm512_mul_ps(steps.scale, _mm512_cvtepi32_ps(all)),
+                                _mm512_mul_ps(steps.offset, _mm512_set1_ps(kQuantizedInputs))));
+  const __m512i offset = _mm512_castps_si512(steps.offset);
+  const __m512i low = _mm512_srli_epi32(offset, 16);
+  const __m512i start = _mm512_sub_epi32(_mm512_set1_epi32(kDotStart), _mm512_slli_epi32(all, 3));
+  __m512i head = _mm512_mask_or_epi32(_mm512_castps_si512(steps.scale), 0x2222, low, offset);
+  head = _mm512_mask_or_epi32(head, 0x4444, low, sum);
+  head = _mm512_mask_mov_epi32(head, 0x8888, start);
+  const __m512i rest = _mm512_mask_mov_epi32(first, 0xaaaa, last);
+  const auto store = [&]<int kBlock>() {
+    _mm_store_si128(reinterpret_cast<__m128i*>(&out[kBlock].scale),
+                    _mm512_extracti32x4_epi32(head, kBlock));
+    _mm_store_si128(reinterpret_cast<__m128i*>(&out[kBlock].quant_sums[0]),
+                    _mm512_extracti32x4_epi32(rest, kBlock));
+  };
+  store.template operator()<0>();
+  store.template operator()<1>();
+  store.template operator()<2>();
+  store.template operator()<3>();
 }
 
 void QuantizeFour(const float* x, QuantizedBlock* out) {
@@ -86,26 +133,22 @@ void QuantizeFour(const float* x, QuantizedBlock* out) {
   for (int i = 0; i < 4; ++i) {
     nan |= _mm512_cmp_ps_mask(values[2 * i], values[2 * i + 1], _CMP_UNORD_Q);
   }
-  const __m512 range = _mm512_sub_ps(high, low), steps = _mm512_set1_ps(255.0f);
-  const __mmask16 some = _mm512_cmp_ps_mask(range, _mm512_setzero_ps(), _CMP_GT_OQ);
-  const __m512 most = _mm512_set1_ps(kMostRange);
+  const __m512 range = _mm512_sub_ps(high, low), most = _mm512_set1_ps(kMostRange);
   if (nan != 0 || _mm512_cmp_ps_mask(range, most, _CMP_NLE_UQ) != 0) {
     return QuantizeBlocks(x, 4, out);
   }
-  const __m512 inverse = _mm512_maskz_div_ps(some, steps, range);
-  const __m512 scale = _mm512_div_ps(range, steps);
-  const __m512 offset = _mm512_add_ps(low, _mm512_mul_ps(scale, _mm512_set1_ps(128.0f)));
+  const FourSteps steps = FourSteps::Of(low, high);
 
-  // Of every 8 bytes the even ones first; less 128.
+  // Of every 8 bytes the even ones first.
   const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
   __m128i halves[2][4];
   const auto quantize = [&]<int kBlock>() {
-    const __m512 from = Spread<kBlock>(low), factor = Spread<kBlock>(inverse);
+    const __m512 middle = Spread<kBlock>(steps.offset), factor = Spread<kBlock>(steps.inverse);
     KVASIR_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const __m512 scaled = _mm512_mul_ps(_mm512_sub_ps(values[2 * kBlock + half], from), factor);
-      const __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(scaled));
-      halves[half][kBlock] = _mm_xor_si128(_mm_shuffle_epi8(bytes, order), _mm_set1_epi8(-128));
+      const __m512 step = _mm512_mul_ps(_mm512_sub_ps(values[2 * kBlock + half], middle), factor);
+      const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(step));
+      halves[half][kBlock] = _mm_shuffle_epi8(bytes, order);
       _mm_store_si128(reinterpret_cast<__m128i*>(out[kBlock].quants + 16 * half),
                       halves[half][kBlock]);
     }
@@ -115,23 +158,7 @@ void QuantizeFour(const float* x, QuantizedBlock* out) {
   quantize.template operator()<2>();
   quantize.template operator()<3>();
 
-  const __m512 first = SumLanes(halves[0]), last = SumLanes(halves[1]);
-  const auto sum_of = [&](__m512 quants, float count) {
-    return _mm512_add_ps(_mm512_mul_ps(scale, quants),
-                         _mm512_mul_ps(offset, _mm512_set1_ps(count)));
-  };
-  __m512 head = _mm512_mask_mov_ps(scale, 0x2222, offset);
-  head = _mm512_mask_mov_ps(head, 0x4444, sum_of(_mm512_add_ps(first, last), 32.0f));
-  head = _mm512_mask_mov_ps(head, 0x8888, sum_of(first, 16.0f));
-  const __m512 rest = sum_of(last, 16.0f);
-  const auto store = [&]<int kBlock>() {
-    _mm_store_ps(&out[kBlock].scale, _mm512_extractf32x4_ps(head, kBlock));
-    _mm_store_ps(&out[kBlock].halves[1], _mm512_extractf32x4_ps(rest, kBlock));
-  };
-  store.template operator()<0>();
-  store.template operator()<1>();
-  store.template operator()<2>();
-  store.template operator()<3>();
+  StoreFourSums(steps, SumLanes(halves[0]), SumLanes(halves[1]), out);
 }
 
 void Quantize(const float* x, int64_t inputs, QuantizedBlock* out) {

@@ -30,8 +30,12 @@ struct Int8Block {
   static constexpr int kQuantBytes = kNibbles ? 256 : 512;
   static constexpr int kBlockBytes = kTraits.unit_bytes / (kTraits.unit_inputs / 32);
 
+  static constexpr PackedKind kPacked = kKind;
+  static constexpr bool kCentred = IsCentred(kKind);
+  static constexpr int32_t kCentre = CentreOf(kKind);
+
   const uint8_t* quants;
-  F scale[kScales], minimum[kScales];
+  F scale[kScales], ratio;  // ratio: r, unless kCentred
 
   KVASIR_INLINE void Begin(const uint8_t* panel, int64_t block) {
     const int64_t sub = kSuper ? block % 8 : 0;
@@ -41,15 +45,14 @@ struct Int8Block {
       const F super = V::LoadF16(unit);
       for (int half = 0; half < 2; ++half) {
         scale[half] = V::Mul(super, V::LoadS8(unit + 64 + 16 * (2 * sub + half)));
-        minimum[half] = Times(scale[half], -32.0f);
       }
     } else if constexpr (kSuper) {
-      LoadSuperScales<V>(unit, sub, &scale[0], &minimum[0]);
+      F minimum;
+      LoadSuperScales<V>(unit, sub, &scale[0], &minimum);
+      SetRatio(minimum);
     } else {
       scale[0] = V::LoadF16(unit);
-      if constexpr (kKind == PackedKind::kQ4) minimum[0] = Times(scale[0], -8.0f);
-      if constexpr (kKind == PackedKind::kQ8) minimum[0] = Times(scale[0], -128.0f);
-      if constexpr (kTraits.quant_offset == 64) minimum[0] = V::LoadF16(unit + 32);
+      if constexpr (!kCentred) SetRatio(V::LoadF16(unit + 32));
     }
   }
   KVASIR_INLINE typename V::I Word(int word) const {
@@ -58,20 +61,47 @@ struct Int8Block {
     return word % 2 == 0 ? V::LowNibbles(words) : V::HighNibbles(words);
   }
 
+  // Where the sum of a part's quants begins that ends as the sum of u - c.
+  static constexpr int32_t kQuantStart = kDotStart - kCentre * (kQuantizedInputs / kScales);
+  // Pairs (sum t, r) from that sum.
+  KVASIR_INLINE typename V::I Correction(F quant_sum) const {
+    if constexpr (!kCentred) return V::MakePairs(quant_sum, ratio);
+    return V::MakePairs(quant_sum, V::BelowBf16(quant_sum));
+  }
+
  private:
-  static KVASIR_INLINE F Times(F value, float factor) {
-    return V::Mul(value, V::Broadcast(&factor));
+  // Where all weights are the minimum, the scale is 0 and anything may take its place that is small
+  // beside it.
+  KVASIR_INLINE void SetRatio(F minimum) {
+    static constexpr float kSmall = 0x1p-24f;
+    scale[0] = V::OrWhereZero(scale[0], V::Mul(minimum, V::Broadcast(&kSmall)));
+    static constexpr float kCentreValue = kCentre;
+    ratio = V::Add(V::Ratio(minimum, scale[0]), V::Broadcast(&kCentreValue));
   }
 };
 
-// The three products of one block (or half of one) added to a row's sums of 16 outputs.
+// Where the sum of products with a block, or with half of it, begins.
+template <bool kNibbles, bool kFine>
+KVASIR_INLINE int32_t StartOf(PackedKind kind, const QuantizedBlock& x, int part) {
+  if constexpr (kNibbles) return x.start;
+  const int32_t sum = kFine ? x.quant_sums[part] : x.quant_sums[0] + x.quant_sums[1];
+  return kDotStart - CentreOf(kind) * sum;
+}
+
+// What goes with the pairs of a block. The second one of centred 4-bit weights is 0.
+template <bool kNibbles>
+KVASIR_INLINE uint32_t PairOf(PackedKind kind, const QuantizedBlock& x) {
+  return !kNibbles && IsCentred(kind) ? x.offsets : x.correction;
+}
+
+// The products of one block (or half of one) added to a row's sums of 16 outputs.
 template <class V, bool kNibbles>
-KVASIR_INLINE typename V::F AddBlock(typename V::F sums, typename V::I dot, typename V::F scale,
-                                     typename V::F scaled_sum, typename V::F minimum,
-                                     const QuantizedBlock& x, const float* x_sum) {
-  sums = V::Fma(V::Mul(V::template EndSum<kNibbles>(dot), V::Broadcast(&x.scale)), scale, sums);
-  sums = V::Fma(V::Broadcast(&x.offset), scaled_sum, sums);
-  return V::Fma(V::Broadcast(x_sum), minimum, sums);
+KVASIR_INLINE typename V::F AddBlock(typename V::F sums, typename V::I dot, int32_t start,
+                                     typename V::F scale, typename V::I correction,
+                                     const QuantizedBlock& x, uint32_t pair) {
+  const typename V::F products = V::template EndSum<kNibbles>(dot, start);
+  const typename V::F terms = V::Mul(products, V::Broadcast(&x.scale));
+  return V::Fma(V::AddPairs(terms, correction, pair), scale, sums);
 }
 
 template <class V, class Block, int P, int R>
@@ -94,11 +124,14 @@ struct Int8Direct {
                                     int64_t at, F (&sums)[R][P]) {
     constexpr int kWords = 8 / Block::kScales;
     I dots[R][P], quant_sums[P];
+    const auto start = [&](int r) {
+      return StartOf<Block::kNibbles, Block::kFine>(Block::kPacked, x[r][at], part);
+    };
     KVASIR_UNROLL
     for (int p = 0; p < P; ++p) {
-      quant_sums[p] = V::BeginSum();
+      quant_sums[p] = V::BeginSum(Block::kQuantStart);
       KVASIR_UNROLL
-      for (int r = 0; r < R; ++r) dots[r][p] = V::BeginSum();
+      for (int r = 0; r < R; ++r) dots[r][p] = V::BeginSum(start(r));
     }
     KVASIR_UNROLL
     for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
@@ -118,14 +151,13 @@ struct Int8Direct {
     }
     KVASIR_UNROLL
     for (int p = 0; p < P; ++p) {
-      const F scaled =
-          V::Mul(blocks[p].scale[part], V::template EndSum<Block::kNibbles>(quant_sums[p]));
+      const I correction = blocks[p].Correction(
+          V::template EndSum<Block::kNibbles>(quant_sums[p], Block::kQuantStart));
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
-        const QuantizedBlock& block = x[r][at];
-        const float* const x_sum = Block::kScales == 2 ? block.halves + part : &block.sum;
-        sums[r][p] = AddBlock<V, Block::kNibbles>(sums[r][p], dots[r][p], blocks[p].scale[part],
-                                                  scaled, blocks[p].minimum[part], block, x_sum);
+        sums[r][p] = AddBlock<V, Block::kNibbles>(
+            sums[r][p], dots[r][p], start(r), blocks[p].scale[part], correction, x[r][at],
+            PairOf<Block::kNibbles>(Block::kPacked, x[r][at]));
       }
     }
   }
@@ -209,20 +241,19 @@ void RunInt8Direct(const PackedView& w, int64_t first_panel, int panels, const Q
 
 template <class V, class Block>
 void UnpackBlock(const Block& block, uint8_t* b) {
-  float* const scales = reinterpret_cast<float*>(b + 512);
   constexpr int kWords = 8 / Block::kScales;
   for (int part = 0; part < Block::kScales; ++part) {
-    typename V::I quant_sum = V::BeginSum();
+    typename V::I quant_sum = V::BeginSum(Block::kQuantStart);
     KVASIR_UNROLL
     for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
       const typename V::I weights = block.Word(word);
       quant_sum = V::template Dot<Block::kNibbles>(quant_sum, weights, V::Ones());
       V::StoreI(b + 64 * word, weights);
     }
-    V::Store(scales + 48 * part, block.scale[part]);
-    V::Store(scales + 48 * part + 16,
-             V::Mul(block.scale[part], V::template EndSum<Block::kNibbles>(quant_sum)));
-    V::Store(scales + 48 * part + 32, block.minimum[part]);
+    uint8_t* const scales = b + 512 + 128 * part;
+    V::Store(reinterpret_cast<float*>(scales), block.scale[part]);
+    V::StoreI(scales + 64,
+              block.Correction(V::template EndSum<Block::kNibbles>(quant_sum, Block::kQuantStart)));
   }
 }
 
@@ -253,13 +284,13 @@ void UnpackPanels(const PackedView& w, int64_t first_panel, int panels, int64_t 
 
 // c [R][P * 16] = (resume ? c : 0) + x * b over `blocks` blocks.
 template <class V, bool kFine, bool kNibbles, int R, int P>
-void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t blocks,
-              bool resume, float* c) {
+void Int8Tile(PackedKind kind, const QuantizedBlock* x, int64_t stride, const uint8_t* b,
+              int64_t blocks, bool resume, float* c) {
   using F = typename V::F;
   using I = typename V::I;
   constexpr int kScales = kFine ? 2 : 1;
   constexpr int kWords = 8 / kScales;
-  constexpr int64_t kBytes = 512 + kScales * 192;
+  constexpr int64_t kBytes = 512 + kScales * 128;
   F sums[R][P];
   KVASIR_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -280,8 +311,9 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
       I dots[R][P];
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
+        const I start = V::BeginSum(StartOf<kNibbles, kFine>(kind, row(r), part));
         KVASIR_UNROLL
-        for (int p = 0; p < P; ++p) dots[r][p] = V::BeginSum();
+        for (int p = 0; p < P; ++p) dots[r][p] = start;
       }
       KVASIR_UNROLL
       for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
@@ -299,14 +331,13 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
         const QuantizedBlock& block = row(r);
-        const float* const x_sum = kFine ? block.halves + part : &block.sum;
+        const int32_t start = StartOf<kNibbles, kFine>(kind, block, part);
         KVASIR_UNROLL
         for (int p = 0; p < P; ++p) {
-          const float* const scales =
-              reinterpret_cast<const float*>(b + p * kBytes + 512) + 48 * part;
-          sums[r][p] =
-              AddBlock<V, kNibbles>(sums[r][p], dots[r][p], V::Load(scales), V::Load(scales + 16),
-                                    V::Load(scales + 32), block, x_sum);
+          const uint8_t* const scales = b + p * kBytes + 512 + 128 * part;
+          sums[r][p] = AddBlock<V, kNibbles>(
+              sums[r][p], dots[r][p], start, V::Load(reinterpret_cast<const float*>(scales)),
+              V::LoadI(scales + 64), block, PairOf<kNibbles>(kind, block));
         }
       }
     }
@@ -321,11 +352,11 @@ void Int8Tile(const QuantizedBlock* x, int64_t stride, const uint8_t* b, int64_t
 }
 
 template <class V, bool kFine, bool kNibbles, int R, int P>
-void Int8MultiplyRows(const QuantizedBlock* x, int64_t stride, int rows, const uint8_t* b,
-                      int64_t blocks, bool resume, float* c) {
-  if (rows == R) return Int8Tile<V, kFine, kNibbles, R, P>(x, stride, b, blocks, resume, c);
+void Int8MultiplyRows(PackedKind kind, const QuantizedBlock* x, int64_t stride, int rows,
+                      const uint8_t* b, int64_t blocks, bool resume, float* c) {
+  if (rows == R) return Int8Tile<V, kFine, kNibbles, R, P>(kind, x, stride, b, blocks, resume, c);
   if constexpr (R > 1) {
-    Int8MultiplyRows<V, kFine, kNibbles, R - 1, P>(x, stride, rows, b, blocks, resume, c);
+    Int8MultiplyRows<V, kFine, kNibbles, R - 1, P>(kind, x, stride, rows, b, blocks, resume, c);
   }
 }
 
@@ -336,35 +367,60 @@ void Int8Multiply(PackedKind kind, const QuantizedBlock* x, int64_t stride, int 
   const auto run = kind == PackedKind::kQ8SuperFine ? Int8MultiplyRows<V, true, false, R, P>
                    : nibbles                        ? Int8MultiplyRows<V, false, true, R, P>
                                                     : Int8MultiplyRows<V, false, false, R, P>;
-  run(x, stride, rows, b, blocks, resume, c);
+  run(kind, x, stride, rows, b, blocks, resume, c);
 }
 
 // ---- activations
 // ---------------------------------------------------------------------------------
 
-// The steps of one block, the same for every instruction set: x [32] in 255 steps from low on.
-struct QuantizeSteps {
-  float low, scale, inverse;
-
-  static QuantizeSteps Of(float low, float high) {
-    const float range = high - low;
-    return {low, range / 255.0f, range > 0.0f ? 255.0f / range : 0.0f};
-  }
-  // What -128 stands for is `low`.
-  float offset() const { return low + 128.0f * scale; }
-};
-
-// Sums of the quants become sums of values.
-inline void StoreSums(const QuantizeSteps& steps, int first, int last, QuantizedBlock* out) {
-  out->scale = steps.scale;
-  out->offset = steps.offset();
-  out->halves[0] = steps.scale * static_cast<float>(first) + 16.0f * out->offset;
-  out->halves[1] = steps.scale * static_cast<float>(last) + 16.0f * out->offset;
-  out->sum = steps.scale * static_cast<float>(first + last) + 32.0f * out->offset;
+// The nearest bf16 value, as a float; ties to even.
+inline float RoundToBf16(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
 }
 
+// (low, high) as one word, each rounded to bf16.
+inline uint32_t Bf16Pair(float low, float high) {
+  low = RoundToBf16(low);
+  high = RoundToBf16(high);
+  uint32_t bits[2];
+  __builtin_memcpy(&bits[0], &low, sizeof low);
+  __builtin_memcpy(&bits[1], &high, sizeof high);
+  return bits[0] >> 16 | bits[1];
+}
+
+// The most steps to either side of the middle.
+inline constexpr float kMostStep = 127.0f;
 inline constexpr float kMostRange = 3.4e38f;
+// Below this everything is its middle: the inverse of a step would overflow.
+inline constexpr float kLeastRange = 1e-35f;
 inline constexpr float kNoValues[kQuantizedInputs] = {};
+
+// The steps of one block, the same for every instruction set.
+struct QuantizeSteps {
+  float offset, scale, inverse;
+
+  static QuantizeSteps Of(float low, float high) {
+    const float offset = RoundToBf16(0.5f * low + 0.5f * high);
+    const float half = high - offset > offset - low ? high - offset : offset - low;
+    return {offset, half / kMostStep, half > kLeastRange ? kMostStep / half : 0.0f};
+  }
+};
+
+// What products need beside the quants; sums of the first and the last 16 of them.
+inline void StoreSums(const QuantizeSteps& steps, int first, int last, QuantizedBlock* out) {
+  out->scale = steps.scale;
+  const float sum =
+      steps.scale * static_cast<float>(first + last) + kQuantizedInputs * steps.offset;
+  out->offsets = Bf16Pair(steps.offset, steps.offset);
+  out->correction = Bf16Pair(steps.offset, sum);
+  out->start = kDotStart - 8 * (first + last);
+  out->quant_sums[0] = first;
+  out->quant_sums[1] = last;
+}
 
 inline bool AnyNan(const float* x) {
   bool any = false;
@@ -388,9 +444,8 @@ inline void QuantizeBlocks(const float* rows, int64_t blocks, QuantizedBlock* ou
     }
     int sums[2] = {0, 0};
     for (int i = 0; i < kQuantizedInputs; ++i) {
-      // Never negative, so that cutting off rounds; above 255 by a rounding of `inverse` at most.
-      const int step = static_cast<int>((x[i] - steps.low) * steps.inverse + 0.5f);
-      const int quant = (step > 255 ? 255 : step) - 128;
+      const float step = (x[i] - steps.offset) * steps.inverse;
+      const int quant = static_cast<int>(step + (step < 0 ? -0.5f : 0.5f));
       sums[i / 16] += quant;
       out->quants[8 * (i / 8) + 4 * (i % 2) + i % 8 / 2] = static_cast<int8_t>(quant);
     }

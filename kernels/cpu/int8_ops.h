@@ -1,11 +1,15 @@
 // Int8Ops: the inner loops of products of quantised weights with quantised activations, for one
 // instruction set.
 //
-// Over one block of 32 inputs, with activations x = s q + o and weights w = d u + m:
-//   sum w x = (d s) sum u q + (d sum u) o + m sum x
-// The sum of u q is exact in 32 bits; the three products are added to a row's fp32 sum in this
-// order, blocks ascending, on every path: a row's sums are the same bits on every path of one
-// table. Plain data and pointers only, so that files of any instruction set may include this.
+// Over one block of 32 inputs, with activations x = s q + o and weights w = d u + m = d (t + r),
+// t = u - c, c the centre of the quants' range, r = m / d + c:
+//   sum w x = d (s sum t q + o sum t + r sum x)
+// The sum of t q is exact in 32 bits: it begins at -c sum q. The other two products are one
+// instruction on bf16 pairs, where there is one: o is a bf16 value, sum t needs no more than 8 bits
+// (two parts of 8 for quants of 8 bits, which have no r), and r lies around zero, so that what its
+// rounding loses is small. A row's fp32 sum grows by the bracket times d, blocks ascending, on
+// every path: a row's sums are the same bits on every path of one table. Plain data and pointers
+// only, so that files of any instruction set may include this.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +19,30 @@
 
 namespace kvasir {
 
-// Bytes of one unpacked block of a panel: u8 [8][16 lanes][4], then fp32 scale [16],
-// scale * sum of quants [16], minimum [16]; Q6_K has these twice, for 16 inputs each.
+// c above.
+constexpr int32_t CentreOf(PackedKind kind) {
+  switch (kind) {
+    case PackedKind::kQ8:
+      return 128;
+    case PackedKind::kQ8SuperFine:
+      return 32;
+    case PackedKind::kQ8Min:
+    case PackedKind::kQ8Super:
+      return 16;
+    default:
+      return 8;
+  }
+}
+
+// Whether r = 0.
+constexpr bool IsCentred(PackedKind kind) {
+  return kind == PackedKind::kQ4 || kind == PackedKind::kQ8 || kind == PackedKind::kQ8SuperFine;
+}
+
+// Bytes of one unpacked block of a panel: u8 [8][16 lanes][4], then fp32 scale [16], bf16 pairs
+// (sum t, r) [16]; Q6_K has these twice, for 16 inputs each.
 constexpr int64_t UnpackedBlockBytes(PackedKind kind) {
-  return 512 + (kind == PackedKind::kQ8SuperFine ? 2 : 1) * 3 * 64;
+  return 512 + (kind == PackedKind::kQ8SuperFine ? 2 : 1) * 2 * 64;
 }
 
 struct Int8Ops {

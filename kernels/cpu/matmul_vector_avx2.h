@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/inline.h"
+#include "kernels/cpu/quantized_rows.h"
 
 namespace kvasir {
 namespace {
@@ -135,12 +136,60 @@ struct Vector {
     return {Dot<kNibbles>(sums.lo, weights.lo, values.lo),
             Dot<kNibbles>(sums.hi, weights.hi, values.hi)};
   }
-  static I BeginSum() { return ZeroI(); }
+  // Sums of products begin at `start`, which is added at the end, and end less kDotStart.
+  static I BeginSum(int32_t) { return ZeroI(); }
   template <bool kNibbles>
-  static F EndSum(const I& sum) {
-    if constexpr (!kNibbles) return ToFloat(sum);
-    const __m256i ones = _mm256_set1_epi16(1);
-    return ToFloat({_mm256_madd_epi16(sum.lo, ones), _mm256_madd_epi16(sum.hi, ones)});
+  static F EndSum(const I& sum, int32_t start) {
+    const __m256i from = _mm256_set1_epi32(start);
+    return {EndHalf<kNibbles>(sum.lo, from), EndHalf<kNibbles>(sum.hi, from)};
+  }
+  template <bool kNibbles>
+  static KVASIR_INLINE __m256 EndHalf(__m256i sum, __m256i start) {
+    if constexpr (kNibbles) sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+    return _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(sum, start)),
+                         _mm256_set1_ps(kDotStartValue));
+  }
+  // Lanes of bf16 pairs, (low, high) rounded.
+  static I MakePairs(const F& low, const F& high) {
+    return {MakePairs(low.lo, high.lo), MakePairs(low.hi, high.hi)};
+  }
+  static KVASIR_INLINE __m256i MakePairs(__m256 low, __m256 high) {
+    return _mm256_blend_epi16(_mm256_srli_epi32(RoundToBf16(low), 16), RoundToBf16(high), 0xaa);
+  }
+  static KVASIR_INLINE __m256i RoundToBf16(__m256 value) {
+    const __m256i bits = _mm256_castps_si256(value);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  }
+  // What rounding to bf16 takes away.
+  static F BelowBf16(const F& value) { return {BelowBf16(value.lo), BelowBf16(value.hi)}; }
+  static KVASIR_INLINE __m256 BelowBf16(__m256 value) {
+    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    return _mm256_sub_ps(value, _mm256_castsi256_ps(_mm256_and_si256(RoundToBf16(value), high)));
+  }
+  // a / b, 0 where b is 0.
+  static F Ratio(const F& a, const F& b) { return {Ratio(a.lo, b.lo), Ratio(a.hi, b.hi)}; }
+  static KVASIR_INLINE __m256 Ratio(__m256 a, __m256 b) {
+    const __m256 some = _mm256_cmp_ps(b, _mm256_setzero_ps(), _CMP_NEQ_UQ);
+    return _mm256_and_ps(_mm256_div_ps(a, b), some);
+  }
+  static F OrWhereZero(const F& a, const F& b) {
+    return {OrWhereZero(a.lo, b.lo), OrWhereZero(a.hi, b.hi)};
+  }
+  static KVASIR_INLINE __m256 OrWhereZero(__m256 a, __m256 b) {
+    return _mm256_blendv_ps(a, b, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_EQ_OQ));
+  }
+  // sums + the two products of each pair with those of `pair`.
+  static F AddPairs(const F& sums, const I& pairs, uint32_t pair) {
+    const __m256i high = _mm256_set1_epi32(static_cast<int32_t>(pair & 0xffff0000u));
+    const __m256i low = _mm256_set1_epi32(static_cast<int32_t>(pair << 16));
+    return {AddPairs(sums.lo, pairs.lo, low, high), AddPairs(sums.hi, pairs.hi, low, high)};
+  }
+  static KVASIR_INLINE __m256 AddPairs(__m256 sums, __m256i pairs, __m256i low, __m256i high) {
+    const __m256i first = _mm256_slli_epi32(pairs, 16);
+    const __m256i second = _mm256_blend_epi16(pairs, _mm256_setzero_si256(), 0x55);
+    sums = _mm256_fmadd_ps(_mm256_castsi256_ps(first), _mm256_castsi256_ps(low), sums);
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(second), _mm256_castsi256_ps(high), sums);
   }
   static F ToFloat(I value) { return {_mm256_cvtepi32_ps(value.lo), _mm256_cvtepi32_ps(value.hi)}; }
 };

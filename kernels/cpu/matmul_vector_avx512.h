@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/inline.h"
+#include "kernels/cpu/quantized_rows.h"
 
 namespace kvasir {
 namespace {
@@ -87,13 +88,45 @@ struct Vector {
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(values));
     return sums;
   }
-  // A sum of products begins at the bits of 1.5 * 2^23 as a float: up to 2^22 either way they stay
-  // those of 1.5 * 2^23 + sum, and a subtraction takes the place of a conversion, which would
-  // compete with the products for execution ports.
-  static I BeginSum() { return _mm512_set1_epi32(0x4B400000); }
+  // Sums of products begin at `start` and end less kDotStart.
+  static I BeginSum(int32_t start) { return _mm512_set1_epi32(start); }
   template <bool kNibbles>
-  static F EndSum(I sum) {
-    return _mm512_sub_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(12582912.0f));
+  static F EndSum(I sum, int32_t) {
+    return _mm512_sub_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(kDotStartValue));
+  }
+  // Lanes of bf16 pairs, (low, high) rounded.
+  static I MakePairs(F low, F high) {
+    static constexpr auto kOrder = [] {
+      struct {
+        alignas(64) uint16_t place[32];
+      } order{};
+      for (int i = 0; i < 32; ++i) order.place[i] = static_cast<uint16_t>(16 * (i % 2) + i / 2);
+      return order;
+    }();
+    const __m512bh halves = _mm512_cvtne2ps_pbh(high, low);
+    I words;
+    __builtin_memcpy(&words, &halves, sizeof words);
+    return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder.place), words);
+  }
+  // What rounding to bf16 takes away.
+  static F BelowBf16(F value) {
+    const __m256bh halves = _mm512_cvtneps_pbh(value);
+    __m256i bits;
+    __builtin_memcpy(&bits, &halves, sizeof bits);
+    return Sub(value, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
+  }
+  // a / b, 0 where b is 0.
+  static F Ratio(F a, F b) {
+    return _mm512_maskz_div_ps(_mm512_cmp_ps_mask(b, Zero(), _CMP_NEQ_UQ), a, b);
+  }
+  static F OrWhereZero(F a, F b) {
+    return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(a, Zero(), _CMP_EQ_OQ), b);
+  }
+  // sums + the two products of each pair with those of `pair`.
+  static KVASIR_INLINE F AddPairs(F sums, I pairs, uint32_t pair) {
+    const I other = _mm512_set1_epi32(static_cast<int32_t>(pair));
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(other), "v"(pairs));
+    return sums;
   }
   static F ToFloat(I value) { return _mm512_cvtepi32_ps(value); }
 };

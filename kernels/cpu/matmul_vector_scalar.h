@@ -7,6 +7,7 @@
 
 #include "kernels/core/dtype.h"
 #include "kernels/cpu/inline.h"
+#include "kernels/cpu/quantized_rows.h"
 
 namespace kvasir {
 namespace {
@@ -130,10 +131,50 @@ struct Vector {
       return static_cast<uint32_t>(sum);
     });
   }
-  static I BeginSum() { return ZeroI(); }
+  // Sums of products begin at `start` and end less kDotStart.
+  static I BeginSum(int32_t start) {
+    return EachWord([&](int) { return static_cast<uint32_t>(start); });
+  }
   template <bool kNibbles>
-  static F EndSum(const I& sum) {
-    return ToFloat(sum);
+  static F EndSum(const I& sum, int32_t) {
+    return Each([&](int i) { return FloatOf(sum.lane[i]) - kDotStartValue; });
+  }
+  // Lanes of bf16 pairs, (low, high) rounded.
+  static I MakePairs(const F& low, const F& high) {
+    return EachWord([&](int i) {
+      return RoundToBf16(low.lane[i]) >> 16 | (RoundToBf16(high.lane[i]) & 0xffff0000u);
+    });
+  }
+  static uint32_t RoundToBf16(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits + 0x7fff + (bits >> 16 & 1);
+  }
+  // What rounding to bf16 takes away.
+  static F BelowBf16(const F& value) {
+    return Each(
+        [&](int i) { return value.lane[i] - FloatOf(RoundToBf16(value.lane[i]) & 0xffff0000u); });
+  }
+  // a / b, 0 where b is 0.
+  static F Ratio(const F& a, const F& b) {
+    return Each([&](int i) { return b.lane[i] == 0 ? 0.0f : a.lane[i] / b.lane[i]; });
+  }
+  static F OrWhereZero(const F& a, const F& b) {
+    return Each([&](int i) { return a.lane[i] == 0 ? b.lane[i] : a.lane[i]; });
+  }
+  static float FloatOf(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+  // sums + the two products of each pair with those of `pair`.
+  static F AddPairs(const F& sums, const I& pairs, uint32_t pair) {
+    const float low = FloatOf(pair << 16), high = FloatOf(pair & 0xffff0000u);
+    return Each([&](int i) {
+      const uint32_t lane = pairs.lane[i];
+      const float sum = sums.lane[i] + FloatOf(lane << 16) * low;
+      return sum + FloatOf(lane & 0xffff0000u) * high;
+    });
   }
   static F ToFloat(const I& value) {
     return Each([&](int i) { return static_cast<float>(static_cast<int32_t>(value.lane[i])); });

@@ -15,7 +15,8 @@
 namespace kvasir {
 namespace {
 
-constexpr double kRounding = 0x1p-24;  // unit of fp32
+constexpr double kRounding = 0x1p-24;     // unit of fp32
+constexpr double kBf16Rounding = 0x1p-8;  // twice that of bf16
 
 // A packed random matrix with its values as the file means them.
 struct Weights {
@@ -24,14 +25,18 @@ struct Weights {
   int64_t n, k;
 };
 
-Weights MakeWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
-                    std::mt19937& random) {
-  const std::vector<uint8_t> source = RandomWeights(dtype, n, k, random);
+Weights PackWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
+                    const std::vector<uint8_t>& source) {
   auto packed = PackMatrix(arena, threads, dtype, source.data(), n, k);
   KVASIR_CHECK(packed.ok());
   Weights weights{std::move(*packed), std::vector<float>(static_cast<size_t>(n * k)), n, k};
   DequantizeRow(dtype, source.data(), weights.values.size(), weights.values.data());
   return weights;
+}
+
+Weights MakeWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
+                    std::mt19937& random) {
+  return PackWeights(arena, threads, dtype, n, k, RandomWeights(dtype, n, k, random));
 }
 
 std::vector<DType> QuantizedTypes() {
@@ -71,25 +76,31 @@ class Int8MatMulTest : public testing::TestWithParam<Isa> {
 // Where input i of a block lies among its quants.
 size_t PlaceOf(size_t i) { return 8 * (i / 8) + 4 * (i % 2) + i % 8 / 2; }
 
+double OffsetOf(const QuantizedBlock& block) {
+  return BF16ToF32(static_cast<uint16_t>(block.correction));
+}
 double ValueOf(const QuantizedBlock& block, size_t i) {
-  return double{block.scale} * block.quants[PlaceOf(i)] + double{block.offset};
+  return double{block.scale} * block.quants[PlaceOf(i)] + OffsetOf(block);
 }
 
-// Values cut into 255 steps of their own range are off by half a step, but for the roundings of
-// scale, offset and the division, each a few units of the largest magnitude.
+// Values cut into 254 steps of their own range are off by half a step, but for the roundings of the
+// middle to bf16, which widens the range to one side, and of scale and the division, each a few
+// units of the largest magnitude. The sums that go with them belong to the quants as stored.
 void ExpectQuantized(const float* x, const QuantizedBlock& block) {
   const auto [low, high] = std::minmax_element(x, x + kQuantizedInputs);
   const double largest = std::max(std::abs(double{*low}), std::abs(double{*high}));
-  const double half_step = (double{*high} - double{*low}) / 510;
-  double halves[2] = {0, 0};
+  const double half_step = (double{*high} - double{*low} + kBf16Rounding * largest) / 508;
+  int32_t sums[2] = {0, 0};
   for (size_t i = 0; i < kQuantizedInputs; ++i) {
     ASSERT_NEAR(ValueOf(block, i), x[i], half_step * 1.0001 + 8 * kRounding * largest) << i;
-    halves[i / 16] += ValueOf(block, i);
+    sums[i / 16] += block.quants[PlaceOf(i)];
   }
-  const double slack = 200 * kRounding * largest;
-  ASSERT_NEAR(block.halves[0], halves[0], slack);
-  ASSERT_NEAR(block.halves[1], halves[1], slack);
-  ASSERT_NEAR(block.sum, halves[0] + halves[1], slack);
+  ASSERT_EQ(block.quant_sums[0], sums[0]);
+  ASSERT_EQ(block.quant_sums[1], sums[1]);
+  ASSERT_EQ(block.start, kDotStart - 8 * (sums[0] + sums[1]));
+  const double sum = double{block.scale} * (sums[0] + sums[1]) + 32 * OffsetOf(block);
+  const double slack = kBf16Rounding * std::abs(sum) + 200 * kRounding * largest;
+  ASSERT_NEAR(BF16ToF32(static_cast<uint16_t>(block.correction >> 16)), sum, slack);
 }
 
 TEST_P(Int8MatMulTest, QuantizesToHalfAStepOfTheRange) {
@@ -112,27 +123,31 @@ TEST_P(Int8MatMulTest, QuantizesToHalfAStepOfTheRange) {
 }
 
 // Against double over the same quantised rows. A block adds three products, each rounded a few
-// times; none is larger than 4 max|w| (s sum|q| + 32 |o|): weights w = d u + m with d u and m at
-// most twice the largest weight of 32 random ones.
+// times; none is larger than 4 max|w| (s sum|q| + 32 |o|): weights w = d (t + r) with d t and d r
+// at most twice the largest weight of 32 random ones. In d r sum x two factors are rounded to bf16,
+// in o d sum t only sums above 256, of 5-bit quants.
 void ExpectProduct(const Weights& w, const std::vector<QuantizedBlock>& x, int64_t rows,
                    const TensorView& out) {
   const int64_t blocks = w.k / kQuantizedInputs;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t n = 0; n < w.n; ++n) {
-      double sum = 0, magnitude = 0;
+      double sum = 0, magnitude = 0, rounded = 0;
       for (int64_t b = 0; b < blocks; ++b) {
         const QuantizedBlock& block = x[static_cast<size_t>(row * blocks + b)];
-        double largest = 0, quants = 0;
+        double largest = 0, quants = 0, values = 0;
         for (size_t i = 0; i < kQuantizedInputs; ++i) {
           const auto at = static_cast<size_t>(n * w.k + b * kQuantizedInputs) + i;
           sum += ValueOf(block, i) * double{w.values[at]};
           largest = std::max(largest, std::abs(double{w.values[at]}));
           quants += std::abs(block.quants[i]);
+          values += ValueOf(block, i);
         }
-        magnitude +=
-            4 * largest * (double{block.scale} * quants + 32 * std::abs(double{block.offset}));
+        const double offset = std::abs(OffsetOf(block));
+        rounded += kBf16Rounding * 2 * largest * (32 * offset + std::abs(values));
+        magnitude += 4 * largest * (double{block.scale} * quants + 32 * offset);
       }
-      const double tolerance = static_cast<double>(3 * 2 * blocks + 8) * kRounding * magnitude;
+      const double tolerance =
+          static_cast<double>(3 * 2 * blocks + 8) * kRounding * magnitude + rounded;
       ASSERT_NEAR(out.f32_row(row)[n], sum, tolerance) << "row " << row << " output " << n;
     }
   }
@@ -150,6 +165,26 @@ TEST_P(Int8MatMulTest, EveryTypeAgreesWithDouble) {
       Multiply(multiplier_, F32View(x.data(), rows, k), w, nullptr, false, result);
       SCOPED_TRACE(testing::Message()
                    << TraitsOf(dtype).name << " rows " << rows << " n " << n << " k " << k);
+      ExpectProduct(w, Quantize(x), rows, result);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// A scale of 0 leaves the minimum, whatever the quants are.
+TEST_P(Int8MatMulTest, ConstantWeights) {
+  constexpr int64_t kOutputs = 35, kInputs = 512, kMostRows = 9;
+  for (const DType dtype : {DType::kQ4_1, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K}) {
+    std::vector<uint8_t> source = RandomWeights(dtype, kOutputs, kInputs, random_);
+    const auto block = static_cast<size_t>(TraitsOf(dtype).block_bytes);
+    for (size_t at = 0; at < source.size(); at += block) source[at] = source[at + 1] = 0;
+    const Weights w = PackWeights(arena_, threads_, dtype, kOutputs, kInputs, source);
+    for (const int64_t rows : {int64_t{1}, kMostRows}) {
+      std::vector<float> x = RandomFloats(static_cast<size_t>(rows * kInputs), random_);
+      std::vector<float> out(static_cast<size_t>(rows * kOutputs), NAN);
+      const TensorView result = F32View(out.data(), rows, kOutputs);
+      Multiply(multiplier_, F32View(x.data(), rows, kInputs), w, nullptr, false, result);
+      SCOPED_TRACE(testing::Message() << TraitsOf(dtype).name << " rows " << rows);
       ExpectProduct(w, Quantize(x), rows, result);
       if (HasFatalFailure()) return;
     }
