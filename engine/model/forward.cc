@@ -136,16 +136,18 @@ class Pass {
     return out;
   }
 
-  // x += W input, with a norm between if the architecture has one there.
-  Status AddProjection(const TensorView& input, const PackedWeight& weight,
-                       const std::unique_ptr<Buffer>& post_norm, const TensorView& x) {
+  // x += compute, with a norm between if the architecture has one there.
+  // compute(accumulate, out): out = (accumulate ? out : 0) + its result.
+  template <typename Compute>
+  Status AddWithNorm(const std::unique_ptr<Buffer>& post_norm, const TensorView& x,
+                     const Compute& compute) {
     if (!post_norm) {
-      backend_.MatMul(input, weight, nullptr, true, x);
+      compute(true, x);
       return Status::Ok();
     }
     TensorView delta;
     KVASIR_ASSIGN_OR_RETURN(delta, Get(kDelta, x.rows, x.cols));
-    backend_.MatMul(input, weight, nullptr, false, delta);
+    compute(false, delta);
     RmsNorm(delta, *post_norm, config_.width, delta);
     backend_.Add(x, delta);
     return Status::Ok();
@@ -153,7 +155,9 @@ class Pass {
 
   Status MixAttention(int32_t layer, const TensorView& attended, const TensorView& x) {
     const LayerWeights& w = Weights(layer);
-    return AddProjection(attended, *w.o, w.post_attn_norm, x);
+    return AddWithNorm(w.post_attn_norm, x, [&](bool accumulate, const TensorView& out) {
+      backend_.MatMul(attended, *w.o, nullptr, accumulate, out);
+    });
   }
 
   // x += W_down (activation(W_gate h) * W_up h), h = norm(x).
@@ -164,10 +168,10 @@ class Pass {
     KVASIR_ASSIGN_OR_RETURN(gate, Get(kGate, x.rows, config_.ffn_width));
     KVASIR_ASSIGN_OR_RETURN(up, Get(kUp, x.rows, config_.ffn_width));
     RmsNorm(x, *w.ffn_norm, config_.width, h);
-    const Projection projections[] = {{w.gate.get(), nullptr, gate}, {w.up.get(), nullptr, up}};
-    backend_.MatMul(h, projections);
-    backend_.Activate(config_.activation, gate, up, gate);
-    return AddProjection(gate, *w.down, w.post_ffn_norm, x);
+    const FeedForwardWeights weights{w.gate.get(), w.up.get(), w.down.get(), config_.activation};
+    return AddWithNorm(w.post_ffn_norm, x, [&](bool accumulate, const TensorView& out) {
+      backend_.FeedForward(h, weights, accumulate, gate, up, out);
+    });
   }
 
   // The last layer behind its K and V feeds nothing but logits: only the rows that want them go on.

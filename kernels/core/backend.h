@@ -87,6 +87,14 @@ struct Projection {
   TensorView out;               // [T][N]
 };
 
+// The weights of a gated feed-forward: gate, up [F][E], down [E][F].
+struct FeedForwardWeights {
+  const PackedWeight* gate = nullptr;
+  const PackedWeight* up = nullptr;
+  const PackedWeight* down = nullptr;
+  ActivationKind activation = ActivationKind::kSilu;
+};
+
 struct AttentionArgs {
   const KvPool* pool = nullptr;
   int32_t layer = 0;
@@ -166,6 +174,15 @@ class Backend {
   // out [T][F] = activation(gate) * up; up.data null = activation(gate). out may be gate.
   virtual void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                         const TensorView& out) = 0;
+  // out [T][E] = (accumulate ? out : 0) + (activation(x gate^T) * x up^T) down^T, x [T][E]: the
+  // bits of the three operators above. `gate` and `up` [T][F] are room for what lies between.
+  virtual void FeedForward(const TensorView& x, const FeedForwardWeights& weights, bool accumulate,
+                           const TensorView& gate, const TensorView& up, const TensorView& out) {
+    const Projection projections[] = {{weights.gate, nullptr, gate}, {weights.up, nullptr, up}};
+    MatMul(x, projections);
+    Activate(weights.activation, gate, up, gate);
+    MatMul(gate, *weights.down, nullptr, accumulate, out);
+  }
   // x [T][E] += y.
   virtual void Add(const TensorView& x, const TensorView& y) = 0;
   // out [R][E] = x rows `rows`.

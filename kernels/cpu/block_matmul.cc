@@ -70,6 +70,7 @@ Result<BlockMultiplier<Ops>> BlockMultiplier<Ops>::Create(const Ops& ops, const 
                                                           ThreadPool& threads) {
   BlockMultiplier multiplier(ops, finish, threads);
   KVASIR_ASSIGN_OR_RETURN(multiplier.rows_, AlignedMemory::Allocate(kRowBytes));
+  KVASIR_ASSIGN_OR_RETURN(multiplier.hidden_, AlignedMemory::Allocate(kRowBytes));
   for (int thread = 0; thread < threads.threads(); ++thread) {
     KVASIR_ASSIGN_OR_RETURN(AlignedMemory memory,
                             AlignedMemory::Allocate(UnpackedBytes<Ops>() + kSumBytes));
@@ -167,16 +168,20 @@ void BlockMultiplier<Ops>::DirectColumn(const Product& product, const Column& co
   Finish(product, column, 0, rows, scratch, column.panels * kPanelOutputs);
 }
 
+// Rows that a task takes at once.
+template <class Ops>
+int64_t BlockMultiplier<Ops>::RowBlock(int64_t rows, int64_t blocks) const {
+  const int64_t row_bytes = blocks * int64_t{sizeof(Block)};
+  const int64_t most =
+      std::clamp<int64_t>(kRowBlockBytes / row_bytes, 4 * ops_->tile_rows, kMaxRowBlock);
+  return std::min(kMaxRowBlock, DivideUp(DivideUp(rows, DivideUp(rows, most)), ops_->tile_rows) *
+                                    ops_->tile_rows);
+}
+
 template <class Ops>
 void BlockMultiplier<Ops>::MultiplyTiled(const Product& product) {
   ListColumns(product, ops_->tile_panels);
-  const int64_t row_bytes = product.blocks * int64_t{sizeof(Block)};
-  const int64_t most =
-      std::clamp<int64_t>(kRowBlockBytes / row_bytes, 4 * ops_->tile_rows, kMaxRowBlock);
-  const int64_t row_block =
-      std::min(kMaxRowBlock,
-               DivideUp(DivideUp(product.rows, DivideUp(product.rows, most)), ops_->tile_rows) *
-                   ops_->tile_rows);
+  const int64_t row_block = RowBlock(product.rows, product.blocks);
   const int64_t row_blocks = DivideUp(product.rows, row_block);
   const auto columns = static_cast<int64_t>(columns_.size());
   const int64_t splits =
@@ -190,26 +195,40 @@ void BlockMultiplier<Ops>::MultiplyTiled(const Product& product) {
   });
 }
 
+// c [rows][tile_panels * 16] = x [rows][blocks] * panels^T, unpacked into b. A tile's rows are
+// announced by before(row, rows) ahead of their last products and by ready(row, rows, sums) behind.
+template <class Ops>
+template <class Before, class Ready>
+void BlockMultiplier<Ops>::SumColumn(const PackedView& view, int64_t panel, int panels,
+                                     const Block* x, int64_t blocks, int64_t rows, uint8_t* b,
+                                     float* c, const Before& before, const Ready& ready) const {
+  const int64_t width = ops_->tile_panels * kPanelOutputs;
+  for (int64_t block = 0; block < blocks; block += Ops::kInputBlocks) {
+    const int64_t count = std::min(Ops::kInputBlocks, blocks - block);
+    const bool last = block + count == blocks;
+    ops_->unpack(view, panel, panels, block, block + count, b);
+    for (int64_t row = 0; row < rows; row += ops_->tile_rows) {
+      const int tile = static_cast<int>(std::min<int64_t>(ops_->tile_rows, rows - row));
+      float* const sums = c + row * width;
+      if (last) before(row, tile);
+      ops_->multiply(view.kind, x + row * blocks + block, blocks, tile, b, count, block > 0, sums);
+      if (last) ready(row, tile, sums);
+    }
+  }
+}
+
 template <class Ops>
 void BlockMultiplier<Ops>::TiledColumn(const Product& product, const Column& column,
                                        int64_t row_begin, int64_t row_end, float* scratch) const {
-  const PackedView& view = ViewOf(*column.projection->weight);
   const int64_t width = ops_->tile_panels * kPanelOutputs;
-  auto* const b = reinterpret_cast<uint8_t*>(scratch);
-  float* const c = scratch + UnpackedBytes<Ops>() / int64_t{sizeof(float)};
-  for (int64_t block = 0; block < product.blocks; block += Ops::kInputBlocks) {
-    const int64_t count = std::min(Ops::kInputBlocks, product.blocks - block);
-    const bool last = block + count == product.blocks;
-    ops_->unpack(view, column.panel, column.panels, block, block + count, b);
-    for (int64_t row = row_begin; row < row_end; row += ops_->tile_rows) {
-      const int rows = static_cast<int>(std::min<int64_t>(ops_->tile_rows, row_end - row));
-      float* const sums = c + (row - row_begin) * width;
-      if (last) FetchOutputs(product, column, row, rows);
-      ops_->multiply(view.kind, product.x + row * product.blocks + block, product.blocks, rows, b,
-                     count, block > 0, sums);
-      if (last) Finish(product, column, row, rows, sums, width);
-    }
-  }
+  SumColumn(
+      ViewOf(*column.projection->weight), column.panel, column.panels,
+      product.x + row_begin * product.blocks, product.blocks, row_end - row_begin,
+      reinterpret_cast<uint8_t*>(scratch), scratch + UnpackedBytes<Ops>() / int64_t{sizeof(float)},
+      [&](int64_t row, int rows) { FetchOutputs(product, column, row_begin + row, rows); },
+      [&](int64_t row, int rows, const float* sums) {
+        Finish(product, column, row_begin + row, rows, sums, width);
+      });
 }
 
 // The multiplication hides what it takes to bring the lines here that its results go to.
@@ -234,6 +253,96 @@ void BlockMultiplier<Ops>::Finish(const Product& product, const Column& column, 
   finish_->finish(
       sums, width, rows, outputs, projection.bias == nullptr ? nullptr : projection.bias + output,
       product.accumulate, product.OutAt(projection, row, output), projection.out.row_stride);
+}
+
+// ---- feed-forward
+// ------------------------------------------------------------------------------
+
+// The rows at hand, rounded, and where what lies between goes.
+template <class Ops>
+struct BlockMultiplier<Ops>::Gated {
+  const PackedView& gate;
+  const PackedView& up;
+  GateFunction activate;
+  const Block* x;
+  int64_t blocks, rows;
+  Block* hidden;    // [rows][columns]
+  int64_t columns;  // of kBlockInputs outputs
+};
+
+template <class Ops>
+bool BlockMultiplier<Ops>::TakesTogether(int64_t rows, const FeedForwardWeights& weights) const {
+  return rows > ops_->direct_rows && ops_->tile_panels * kPanelOutputs == Ops::kBlockInputs &&
+         weights.gate->outputs() % Ops::kBlockInputs == 0 && Takes(*weights.gate) &&
+         Takes(*weights.up) && Takes(*weights.down);
+}
+
+template <class Ops>
+void BlockMultiplier<Ops>::FeedForward(const TensorView& x, const FeedForwardWeights& weights,
+                                       GateFunction activate, bool accumulate,
+                                       const TensorView& out) {
+  const PackedView &gate = ViewOf(*weights.gate), &up = ViewOf(*weights.up);
+  KVASIR_CHECK(x.dtype == DType::kF32 && x.cols == gate.inputs && x.cols == up.inputs);
+  KVASIR_CHECK(gate.outputs == up.outputs && gate.outputs == weights.down->inputs());
+  KVASIR_CHECK(out.dtype == DType::kF32 && out.rows == x.rows &&
+               out.cols == weights.down->outputs());
+  const int64_t blocks = DivideUp(x.cols, Ops::kBlockInputs),
+                columns = gate.outputs / Ops::kBlockInputs;
+  const int64_t most = kRowBytes / (std::max(blocks, columns) * int64_t{sizeof(Block)});
+  const int64_t rounds = DivideUp(x.rows, most);
+  auto* const hidden = hidden_.template As<Block>();
+  const Projection down{weights.down, nullptr, out};
+  for (int64_t round = 0; round < rounds; ++round) {
+    const int64_t first = round * x.rows / rounds, rows = (round + 1) * x.rows / rounds - first;
+    RoundRows(RowsOf(x, first, rows));
+    MultiplyGated({gate, up, activate, rows_.template As<Block>(), blocks, rows, hidden, columns});
+    MultiplyRows({{&down, 1}, accumulate, hidden, columns, first, rows});
+  }
+}
+
+template <class Ops>
+void BlockMultiplier<Ops>::MultiplyGated(const Gated& gated) {
+  const int64_t row_block = RowBlock(gated.rows, gated.blocks);
+  const int64_t row_blocks = DivideUp(gated.rows, row_block);
+  const int64_t splits =
+      std::min(gated.columns, DivideUp(threads_->threads() * kTiledTasksPerThread, row_blocks));
+  threads_->ParallelFor(row_blocks * splits, [&](int64_t task, int thread) {
+    const int64_t row = task / splits * row_block, split = task % splits;
+    for (int64_t column = split * gated.columns / splits;
+         column < (split + 1) * gated.columns / splits; ++column) {
+      GatedColumn(gated, column, row, std::min(gated.rows, row + row_block), Scratch(thread));
+    }
+  });
+}
+
+template <class Ops>
+void BlockMultiplier<Ops>::GatedColumn(const Gated& gated, int64_t column, int64_t row_begin,
+                                       int64_t row_end, float* scratch) const {
+  const int64_t rows = row_end - row_begin, panel = column * ops_->tile_panels;
+  auto* const b = reinterpret_cast<uint8_t*>(scratch);
+  float* const gate = scratch + UnpackedBytes<Ops>() / int64_t{sizeof(float)};
+  float* const up = gate + rows * Ops::kBlockInputs;
+  const Block* const x = gated.x + row_begin * gated.blocks;
+  const auto nothing = [](auto...) {};
+  SumColumn(gated.gate, panel, ops_->tile_panels, x, gated.blocks, rows, b, gate, nothing, nothing);
+  SumColumn(gated.up, panel, ops_->tile_panels, x, gated.blocks, rows, b, up, nothing, nothing);
+  FinishGated(gated, column, row_begin, rows, gate, up);
+}
+
+// gate, up [rows][kBlockInputs].
+template <class Ops>
+void BlockMultiplier<Ops>::FinishGated(const Gated& gated, int64_t column, int64_t row,
+                                       int64_t rows, float* gate, const float* up) const {
+  constexpr int64_t kRows = 16;
+  Block blocks[kRows];
+  for (int64_t begin = 0; begin < rows; begin += kRows) {
+    const int64_t count = std::min(kRows, rows - begin), at = begin * Ops::kBlockInputs;
+    gated.activate(gate + at, up + at, count * Ops::kBlockInputs, gate + at);
+    ops_->round(gate + at, count * Ops::kBlockInputs, blocks);
+    for (int64_t i = 0; i < count; ++i) {
+      gated.hidden[(row + begin + i) * gated.columns + column] = blocks[i];
+    }
+  }
 }
 
 template class BlockMultiplier<Int8Ops>;

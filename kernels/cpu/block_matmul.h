@@ -11,6 +11,7 @@
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/bf16_ops.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/int8_ops.h"
 #include "kernels/cpu/packed_weight.h"
 
@@ -24,7 +25,7 @@ const Int8Ops& Int8OpsFor(Isa isa);
 const Bf16Ops* Bf16OpsFor(Isa isa);  // null where there are no such instructions
 
 // Multiplies on the threads of a pool that outlives it. Not thread-safe: one call at a time. Holds
-// 4 MiB for rounded rows and about 200 KiB a thread.
+// twice 4 MiB for rounded rows and about 200 KiB a thread.
 template <class Ops>
 class BlockMultiplier {
  public:
@@ -37,9 +38,18 @@ class BlockMultiplier {
   // As Backend::MatMul; every weight is one that it takes. The rows are rounded once for all.
   void MatMul(const TensorView& x, std::span<const Projection> projections, bool accumulate);
 
+  // Whether FeedForward takes these: types that Ops::Takes, and rows enough for tiles that yield
+  // whole blocks.
+  bool TakesTogether(int64_t rows, const FeedForwardWeights& weights) const;
+  // As Backend::FeedForward. What lies between is rounded where it is computed: no fp32 value of it
+  // leaves the cache.
+  void FeedForward(const TensorView& x, const FeedForwardWeights& weights, GateFunction activate,
+                   bool accumulate, const TensorView& out);
+
  private:
   using Block = typename Ops::Block;
   struct Product;
+  struct Gated;
   // Some neighbouring panels of one projection.
   struct Column {
     const Projection* projection;
@@ -59,6 +69,16 @@ class BlockMultiplier {
   void TiledColumn(const Product& product, const Column& column, int64_t row_begin, int64_t row_end,
                    float* scratch) const;
   static void FetchOutputs(const Product& product, const Column& column, int64_t row, int rows);
+  void MultiplyGated(const Gated& gated);
+  void GatedColumn(const Gated& gated, int64_t column, int64_t row_begin, int64_t row_end,
+                   float* scratch) const;
+  void FinishGated(const Gated& gated, int64_t column, int64_t row, int64_t rows, float* gate,
+                   const float* up) const;
+  template <class Before, class Ready>
+  void SumColumn(const PackedView& view, int64_t panel, int panels, const Block* x, int64_t blocks,
+                 int64_t rows, uint8_t* b, float* c, const Before& before,
+                 const Ready& ready) const;
+  int64_t RowBlock(int64_t rows, int64_t blocks) const;
   void Finish(const Product& product, const Column& column, int64_t row, int rows,
               const float* sums, int64_t width) const;
   // The columns of all projections in units of `panels` panels.
@@ -68,6 +88,7 @@ class BlockMultiplier {
   const MatMulOps* finish_;
   ThreadPool* threads_;
   AlignedMemory rows_;                  // Block [rows][inputs / 32]
+  AlignedMemory hidden_;                // the same of a feed-forward's middle
   std::vector<AlignedMemory> scratch_;  // one a thread
   std::vector<Column> columns_;         // of the call at hand
 };

@@ -106,6 +106,17 @@ class CpuBackend : public Backend {
                 const TensorView& out) override {
     CpuActivate(*ops_.elementwise, *threads_, kind, gate, up, out);
   }
+  void FeedForward(const TensorView& x, const FeedForwardWeights& weights, bool accumulate,
+                   const TensorView& gate, const TensorView& up, const TensorView& out) override {
+    const GateFunction activate = GateOf(*ops_.elementwise, weights.activation);
+    if (int8_.has_value() && int8_->TakesTogether(x.rows, weights)) {
+      return int8_->FeedForward(x, weights, activate, accumulate, out);
+    }
+    if (bf16_.has_value() && bf16_->TakesTogether(x.rows, weights)) {
+      return bf16_->FeedForward(x, weights, activate, accumulate, out);
+    }
+    Backend::FeedForward(x, weights, accumulate, gate, up, out);
+  }
   void Add(const TensorView& x, const TensorView& y) override {
     CpuAdd(*ops_.elementwise, *threads_, x, y);
   }

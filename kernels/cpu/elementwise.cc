@@ -26,7 +26,13 @@ void ForRows(ThreadPool& threads, int64_t rows, int64_t cost, const Body& body) 
   });
 }
 
-using GateFunction = void (*)(const float*, const float*, int64_t, float*);
+}  // namespace
+
+const ElementwiseOps& ElementwiseOpsFor(Isa isa) {
+  KVASIR_CHECK(isa != Isa::kAuto);
+  if (isa == Isa::kAvx512) return kElementwiseAvx512;
+  return isa == Isa::kAvx2 ? kElementwiseAvx2 : kElementwiseScalar;
+}
 
 GateFunction GateOf(const ElementwiseOps& ops, ActivationKind kind) {
   switch (kind) {
@@ -39,14 +45,6 @@ GateFunction GateOf(const ElementwiseOps& ops, ActivationKind kind) {
   }
   KVASIR_CHECK(false);
   return nullptr;
-}
-
-}  // namespace
-
-const ElementwiseOps& ElementwiseOpsFor(Isa isa) {
-  KVASIR_CHECK(isa != Isa::kAuto);
-  if (isa == Isa::kAvx512) return kElementwiseAvx512;
-  return isa == Isa::kAvx2 ? kElementwiseAvx2 : kElementwiseScalar;
 }
 
 void CpuNorm(const ElementwiseOps& ops, ThreadPool& threads, NormKind kind, const TensorView& x,

@@ -18,6 +18,10 @@ struct ElementwiseOps;  // defined beside its implementations
 
 const ElementwiseOps& ElementwiseOpsFor(Isa isa);  // isa is never kAuto
 
+// out [n] = activation(gate) * up; out may be gate.
+using GateFunction = void (*)(const float* gate, const float* up, int64_t n, float* out);
+GateFunction GateOf(const ElementwiseOps& ops, ActivationKind kind);
+
 void CpuNorm(const ElementwiseOps& ops, ThreadPool& threads, NormKind kind, const TensorView& x,
              int64_t width, const float* weight, const float* bias, float eps,
              const TensorView& out);

@@ -399,7 +399,7 @@ inline constexpr float kMostRange = 3.4e38f;
 inline constexpr float kLeastRange = 1e-35f;
 inline constexpr float kNoValues[kQuantizedInputs] = {};
 
-// The steps of one block, the same for every instruction set.
+// The steps of one block. Every instruction set quantises to the same bits.
 struct QuantizeSteps {
   float offset, scale, inverse;
 
@@ -409,6 +409,14 @@ struct QuantizeSteps {
     return {offset, half / kMostStep, half > kLeastRange ? kMostStep / half : 0.0f};
   }
 };
+
+// To the nearest integer below 2^22, ties to even, as vectors round.
+inline int RoundToInteger(float value) {
+  value += kDotStartValue;
+  int32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits - kDotStart;
+}
 
 // What products need beside the quants; sums of the first and the last 16 of them.
 inline void StoreSums(const QuantizeSteps& steps, int first, int last, QuantizedBlock* out) {
@@ -444,8 +452,7 @@ inline void QuantizeBlocks(const float* rows, int64_t blocks, QuantizedBlock* ou
     }
     int sums[2] = {0, 0};
     for (int i = 0; i < kQuantizedInputs; ++i) {
-      const float step = (x[i] - steps.offset) * steps.inverse;
-      const int quant = static_cast<int>(step + (step < 0 ? -0.5f : 0.5f));
+      const int quant = RoundToInteger((x[i] - steps.offset) * steps.inverse);
       sums[i / 16] += quant;
       out->quants[8 * (i / 8) + 4 * (i % 2) + i % 8 / 2] = static_cast<int8_t>(quant);
     }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <numbers>
 
@@ -13,6 +14,7 @@ namespace kvasir {
 namespace {
 
 using ConformanceRows = Conformance;
+class ConformanceFeedForward : public Conformance {};
 
 constexpr int64_t kRows[] = {1, 2, 3, 7, 17, 64, 130};
 constexpr int64_t kWidths[] = {1, 2, 15, 16, 17, 63, 64, 80, 100, 576, 1537};
@@ -253,6 +255,43 @@ TEST_P(ConformanceRows, BitsDoNotDependOnTheBatch) {
   }
 }
 
+// A feed-forward in one operator has the bits of the operators that it stands for.
+TEST_P(ConformanceFeedForward, BitsOfItsParts) {
+  constexpr int64_t kWidth = 256, kHidden = 512 + 256;
+  const std::vector<std::array<DType, 3>> types = {{DType::kQ4_1, DType::kQ4_1, DType::kQ4_1},
+                                                   {DType::kQ4_K, DType::kQ8_0, DType::kQ6_K},
+                                                   {DType::kQ4_0, DType::kF32, DType::kQ5_1},
+                                                   {DType::kF16, DType::kF16, DType::kF16}};
+  const auto pack = [&](DType dtype, int64_t n, int64_t k) {
+    const std::vector<uint8_t> source = RandomWeights(dtype, n, k, random_);
+    auto packed = backend_->Pack(dtype, source.data(), n, k);
+    KVASIR_CHECK(packed.ok());
+    return std::move(*packed);
+  };
+  for (const auto& type : types) {
+    const auto gate = pack(type[0], kHidden, kWidth), up = pack(type[1], kHidden, kWidth),
+               down = pack(type[2], kWidth, kHidden);
+    for (const int64_t rows : {1, 5, 25, 64, 131}) {
+      const bool accumulate = rows % 2 == 0;
+      const auto kind = rows == 5 ? ActivationKind::kGeluTanh : ActivationKind::kSilu;
+      const auto count = static_cast<size_t>(rows * kWidth);
+      Tensor x(*backend_, rows, kWidth, Normal(count, random_));
+      Tensor a(*backend_, rows, kHidden), b(*backend_, rows, kHidden);
+      Tensor want(*backend_, rows, kWidth, Normal(count, random_));
+      Tensor got(*backend_, rows, kWidth, want.host);
+      const Projection projections[] = {{gate.get(), nullptr, a.view()},
+                                        {up.get(), nullptr, b.view()}};
+      backend_->MatMul(x.view(), projections);
+      backend_->Activate(kind, a.view(), b.view(), a.view());
+      backend_->MatMul(a.view(), *down, nullptr, accumulate, want.view());
+      backend_->FeedForward(x.view(), {gate.get(), up.get(), down.get(), kind}, accumulate,
+                            a.view(), b.view(), got.view());
+      ASSERT_EQ(std::memcmp(got.Pull().data(), want.Pull().data(), 4 * count), 0)
+          << TraitsOf(type[0]).name << " rows " << rows;
+    }
+  }
+}
+
 TEST_P(ConformanceRows, WrongShapesAreRefused) {
   const float values[64] = {};
   EXPECT_EQ(backend_->Pack(DType::kQ4_0, values, 1, 31).status().code(),
@@ -265,6 +304,8 @@ TEST_P(ConformanceRows, WrongShapesAreRefused) {
             StatusCode::kInvalidArgument);
 }
 
+INSTANTIATE_TEST_SUITE_P(Backends, ConformanceFeedForward, testing::ValuesIn(AttentionBackends()),
+                         [](const auto& info) { return info.param.name; });
 INSTANTIATE_TEST_SUITE_P(Backends, ConformanceRows, testing::ValuesIn(PresentBackends()),
                          [](const auto& info) { return info.param.name; });
 
