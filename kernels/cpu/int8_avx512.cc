@@ -58,15 +58,10 @@ __m512 Spread(__m512 v) {
   return _mm512_shuffle_f32x4(v, v, kLane * 0x55);
 }
 
-// Sums of the 16 bytes of each lane.
-__m512i SumLanes(const __m128i (&quants)[4]) {
-  __m512i all = _mm512_castsi128_si512(quants[0]);
-  all = _mm512_inserti32x4(all, quants[1], 1);
-  all = _mm512_inserti32x4(all, quants[2], 2);
-  all = _mm512_inserti32x4(all, quants[3], 3);
-  __m512i sums = Vector::Dot<false>(_mm512_setzero_si512(), Vector::Ones(), all);
-  sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
-  return _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
+// Sums of the four words of each lane, everywhere in it.
+__m512i SumLanes(__m512i words) {
+  words = _mm512_add_epi32(words, _mm512_shuffle_epi32(words, _MM_PERM_CDAB));
+  return _mm512_add_epi32(words, _mm512_shuffle_epi32(words, _MM_PERM_BADC));
 }
 
 // Lanes to bf16 in their high halves.
@@ -117,6 +112,20 @@ void StoreFourSums(const FourSteps& steps, __m512i first, __m512i last, Quantize
   store.template operator()<3>();
 }
 
+// Two blocks' quants to their places: word 4 L + h of a lane L, and 4 L + 2 + h of the second
+// block, holds inputs 16 h + 4 L and the next three. Returns what the sums of the first and last 16
+// of each block are made of, a lane each.
+__m512i StoreQuants(__m512i packed, QuantizedBlock* out) {
+  const __m512i words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i evens =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+  const __m512i quants = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, packed), evens);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(out[0].quants), _mm512_castsi512_si256(quants));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(out[1].quants),
+                     _mm512_extracti64x4_epi64(quants, 1));
+  return Vector::Dot<false>(_mm512_setzero_si512(), Vector::Ones(), quants);
+}
+
 void QuantizeFour(const float* x, QuantizedBlock* out) {
   __m512 values[8], least[4], greatest[4];
   KVASIR_UNROLL
@@ -139,26 +148,22 @@ void QuantizeFour(const float* x, QuantizedBlock* out) {
   }
   const FourSteps steps = FourSteps::Of(low, high);
 
-  // Of every 8 bytes the even ones first.
-  const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
-  __m128i halves[2][4];
+  __m512i quants[4];  // 16 bits; of every 8 the first four from the first 16 inputs
   const auto quantize = [&]<int kBlock>() {
     const __m512 middle = Spread<kBlock>(steps.offset), factor = Spread<kBlock>(steps.inverse);
-    KVASIR_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const __m512 step = _mm512_mul_ps(_mm512_sub_ps(values[2 * kBlock + half], middle), factor);
-      const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(step));
-      halves[half][kBlock] = _mm_shuffle_epi8(bytes, order);
-      _mm_store_si128(reinterpret_cast<__m128i*>(out[kBlock].quants + 16 * half),
-                      halves[half][kBlock]);
-    }
+    const auto step = [&](__m512 v) {
+      return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(v, middle), factor));
+    };
+    quants[kBlock] = _mm512_packs_epi32(step(values[2 * kBlock]), step(values[2 * kBlock + 1]));
   };
   quantize.template operator()<0>();
   quantize.template operator()<1>();
   quantize.template operator()<2>();
   quantize.template operator()<3>();
-
-  StoreFourSums(steps, SumLanes(halves[0]), SumLanes(halves[1]), out);
+  const __m512i ends[2] = {StoreQuants(_mm512_packs_epi16(quants[0], quants[1]), out),
+                           StoreQuants(_mm512_packs_epi16(quants[2], quants[3]), out + 2)};
+  StoreFourSums(steps, SumLanes(_mm512_shuffle_i32x4(ends[0], ends[1], 0x88)),
+                SumLanes(_mm512_shuffle_i32x4(ends[0], ends[1], 0xdd)), out);
 }
 
 void Quantize(const float* x, int64_t inputs, QuantizedBlock* out) {
