@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MAY_INCLUDE = {
     "kernels/core": ["kernels/core"],
     "kernels/cpu": ["kernels/core", "kernels/cpu"],
+    "kernels/cuda": ["kernels/core", "kernels/cuda"],
     "engine/model": ["kernels/core", "engine/model"],
     "engine/tokenizer": ["kernels/core", "engine/model", "engine/tokenizer"],
     "engine": ["kernels/core", "engine"],

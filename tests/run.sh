@@ -43,7 +43,7 @@ fi
 
 say "Architecture checks"
 python3 tests/check_architecture.py
-git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
+git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
 
 say "kernels/ and engine/ alone"
 logged engine-only-configure cmake --preset engine-only
