@@ -76,6 +76,10 @@ __device__ __forceinline__ void StoreAs(T* to, const V& value) {
   *reinterpret_cast<V*>(to) = value;
 }
 
+template <typename V, typename T>
+__device__ __forceinline__ V LoadShared(T* from) {
+  return *reinterpret_cast<const V*>(from);
+}
 extern __shared__ __align__(128) unsigned char kvasir_shared_memory[];
 template <typename T>
 __device__ __forceinline__ T* SharedAt(size_t offset) {
@@ -142,7 +146,13 @@ __device__ __forceinline__ uint16_t FloatToBf16(float value) {
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ float Exp(float x) { return expf(x); }
-__device__ __forceinline__ float Exp2(float x) { return exp2f(x); }
+// Two units in the last place; what would be subnormal is zero.
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float Log2(float x) { return log2f(x); }
 __device__ __forceinline__ float Erfc(float x) { return erfcf(x); }
 __device__ __forceinline__ float Sqrt(float x) { return sqrtf(x); }
 __device__ __forceinline__ float Infinity() { return __int_as_float(0x7F800000); }

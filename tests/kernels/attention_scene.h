@@ -49,7 +49,10 @@ struct Rounding {
 inline Rounding RoundingOf(const Backend& backend, const AttentionCase& c, int32_t keys) {
   if (backend.name() == "reference") return {};
   if (c.dtype == DType::kI8) return {4 * std::sqrt(c.head_dim) * 0x1p-16, keys * 0x1p-16};
-  if (backend.name() == "cpu-avx512-int8" && c.dtype == DType::kBF16) return {0x1p-9, 0x1p-9};
+  const bool matrix_units = c.head_dim == 64 || c.head_dim == 128 || c.head_dim == 256;
+  const bool rounds =
+      backend.name() == "cpu-avx512-int8" || (backend.name() == "cuda-bf16" && matrix_units);
+  if (rounds && c.dtype == DType::kBF16) return {0x1p-9, 0x1p-9};
   return {};
 }
 

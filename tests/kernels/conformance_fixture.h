@@ -16,6 +16,9 @@
 #include "kernels/core/backend.h"
 #include "kernels/core/reference_backend.h"
 #include "kernels/cpu/cpu_backend.h"
+#if defined(KVASIR_CUDA_EMULATION)
+#include "kernels/cuda/cuda_backend.h"
+#endif
 
 namespace kvasir {
 
@@ -35,6 +38,23 @@ inline BackendMaker CpuMaker(Isa isa, ComputeType compute) {
           }};
 }
 
+#if defined(KVASIR_CUDA_EMULATION)
+
+inline BackendMaker CudaMaker(CudaCompute compute) {
+  return {compute == CudaCompute::kF32 ? "cuda_f32" : "cuda_bf16", [compute](int) {
+            auto backend = CreateCudaBackend({.compute = compute});
+            KVASIR_CHECK(backend.ok());
+            return std::move(*backend);
+          }};
+}
+
+inline std::vector<BackendMaker> PresentBackends() { return {CudaMaker(CudaCompute::kF32)}; }
+inline std::vector<BackendMaker> AttentionBackends() {
+  return {CudaMaker(CudaCompute::kF32), CudaMaker(CudaCompute::kBf16)};
+}
+
+#else
+
 // Everything in fp32.
 inline std::vector<BackendMaker> PresentBackends() {
   std::vector<BackendMaker> makers = {{"reference", [](int) { return CreateReferenceBackend(); }}};
@@ -48,6 +68,8 @@ inline std::vector<BackendMaker> AttentionBackends() {
   for (const Isa isa : SupportedIsas()) makers.push_back(CpuMaker(isa, ComputeType::kInt8));
   return makers;
 }
+
+#endif
 
 class Conformance : public testing::TestWithParam<BackendMaker> {
  protected:
@@ -197,7 +219,11 @@ inline std::vector<SegmentKv> FillSegments(Backend& backend, KvPool& pool, int32
   return all;
 }
 
+#if defined(KVASIR_CUDA_EMULATION)  // which has no int8 pools yet
+inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kBF16};
+#else
 inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kI8};
+#endif
 
 struct AttentionCase {
   int32_t kv_heads = 1, group = 1, head_dim = 64;

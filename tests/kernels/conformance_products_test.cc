@@ -16,7 +16,8 @@ class ConformanceProducts : public Conformance {
   // A product of two values rounded to bf16 (u' = 2^-8) is off by 2 u' + u'^2 of itself, a sum of K
   // by K u of all magnitudes; 4 roundings for bias, old value and the reference's own.
   static double Tolerance(int64_t k, double products, double others) {
-    const bool rounds = GetParam().name.find("int8") != std::string::npos;
+    const bool rounds = GetParam().name.find("int8") != std::string::npos ||
+                        GetParam().name.find("bf16") != std::string::npos;
     constexpr double kBf16 = 0x1p-8;
     return (rounds ? 2.01 * kBf16 : 0) * products +
            static_cast<double>(k + 4) * kUnit * (products + others);

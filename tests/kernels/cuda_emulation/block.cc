@@ -6,14 +6,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace kvasir::emulation {
 namespace {
 
 thread_local Block* current_block = nullptr;
-
-// Two bytes are the smallest values that kernels keep in shared memory.
-constexpr size_t kCellBytes = 2;
 
 }  // namespace
 
@@ -27,6 +25,8 @@ void Fault(const char* format, ...) {
   std::abort();
 }
 
+thread_local Block::Kept Block::kept_;
+
 Block* Block::Current() { return current_block; }
 
 Block::Block(int threads, size_t shared_bytes, uint64_t seed)
@@ -34,13 +34,28 @@ Block::Block(int threads, size_t shared_bytes, uint64_t seed)
       shared_bytes_(shared_bytes),
       random_(seed),
       shared_(shared_bytes),
-      cells_(shared_bytes / kCellBytes + 1),
+      cells_(std::move(kept_.cells)),
       all_(static_cast<size_t>(threads)),
       order_(static_cast<size_t>(threads)),
       warps_(static_cast<size_t>(threads) / kWarp),
-      warp_epochs_(warps_.size(), 1) {
-  if (threads % kWarp != 0) Fault("a block of %d threads is not made of whole warps", threads);
+      warp_epochs_(warps_.size(), 1),
+      block_epoch_(kept_.block_epoch) {
+  if (threads % kWarp != 0 || threads > 1024) {
+    Fault("a block of %d threads is not made of whole warps", threads);
+  }
   std::iota(order_.begin(), order_.end(), 0);
+  cells_.resize(std::max(cells_.size(), shared_bytes / kCellBytes + 1));
+  for (Thread& thread : all_) {
+    if (kept_.fibres.empty()) kept_.fibres.push_back(std::make_unique<Fibre>());
+    thread.fibre = std::move(kept_.fibres.back());
+    kept_.fibres.pop_back();
+  }
+}
+
+Block::~Block() {
+  for (Thread& thread : all_) kept_.fibres.push_back(std::move(thread.fibre));
+  kept_.cells = std::move(cells_);
+  kept_.block_epoch = block_epoch_;
 }
 
 void Block::RunBody(void* block) { (*static_cast<Block*>(block)->body_)(); }
@@ -48,12 +63,13 @@ void Block::RunBody(void* block) { (*static_cast<Block*>(block)->body_)(); }
 void Block::Run(const std::function<void()>& body, const std::function<void(int)>& enter) {
   std::fill(shared_.begin(), shared_.end(), std::byte{0xFF});
   ++block_epoch_;  // what an earlier block touched is ordered before
+  std::fill(warp_epochs_.begin(), warp_epochs_.end(), 1);
   body_ = &body;
   enter_ = &enter;
   finished_ = 0;
   for (Thread& thread : all_) {
     thread.waits = false;
-    thread.fibre.Start(&Block::RunBody, this);
+    thread.fibre->Start(&Block::RunBody, this);
   }
   Block* const outer = current_block;
   current_block = this;
@@ -62,7 +78,7 @@ void Block::Run(const std::function<void()>& body, const std::function<void(int)
 }
 
 bool Block::Ready(const Thread& thread) const {
-  return !thread.fibre.finished() && (!thread.waits || *thread.counter >= thread.done);
+  return !thread.fibre->finished() && (!thread.waits || *thread.counter >= thread.done);
 }
 
 void Block::RunRound() {
@@ -75,8 +91,8 @@ void Block::RunRound() {
     thread.waits = false;
     current_ = index;
     (*enter_)(index);
-    thread.fibre.Resume();
-    if (thread.fibre.finished()) ++finished_;
+    thread.fibre->Resume();
+    if (thread.fibre->finished()) ++finished_;
   }
   if (!moved) ReportStall();
 }
@@ -84,7 +100,7 @@ void Block::RunRound() {
 void Block::ReportStall() const {
   for (size_t i = 0; i < all_.size(); ++i) {
     const Thread& thread = all_[i];
-    if (thread.fibre.finished()) continue;
+    if (thread.fibre->finished()) continue;
     Fault("thread %zu waits for ever at %s (%s:%u): %d of %d threads have ended", i,
           thread.site.what, thread.site.file, thread.site.line, finished_, threads_);
   }
@@ -110,7 +126,7 @@ void Block::Wait(Meeting& meeting, uint64_t passed) {
   thread.waits = true;
   thread.counter = &meeting.passed;
   thread.done = passed;
-  thread.fibre.Yield();
+  thread.fibre->Yield();
 }
 
 void Block::SyncBlock(const Site& site) {
@@ -138,51 +154,24 @@ void Block::SyncWarp(const Site& site) {
   Meeting& warp = warps_[index];
   const uint64_t passed = warp.passed + 1;
   Arrive(warp, kWarp, site);
-  if (warp.passed == passed) ++warp_epochs_[index];
+  if (warp.passed == passed && ++warp_epochs_[index] >> kWarpEpochBits != 0) {
+    Fault("a million SyncWarps with no SyncBlock");
+  }
   Wait(warp, passed);
 }
 
-Block::Access Block::Now() const {
-  return {current_ + 1, block_epoch_, warp_epochs_[static_cast<size_t>(current_ / kWarp)]};
+void Block::ReportOutside(ptrdiff_t offset, size_t bytes, bool write) const {
+  Fault("thread %d %s shared memory at %td, %zu bytes, of %zu", current_,
+        write ? "writes" : "reads", offset, bytes, shared_bytes_);
 }
 
-// Whether an earlier access is ordered before one that the running thread makes now.
-bool Block::Ordered(const Access& before) const {
-  if (before.thread == 0 || before.thread == current_ + 1) return true;
-  if (before.block_epoch < block_epoch_) return true;
-  const int warp = current_ / kWarp;
-  return (before.thread - 1) / kWarp == warp &&
-         before.warp_epoch < warp_epochs_[static_cast<size_t>(warp)];
-}
-
-void Block::Touch(const std::byte* address, size_t bytes, bool write) {
-  const ptrdiff_t offset = address - shared_.data();
-  if (offset < 0 || static_cast<size_t>(offset) + bytes > shared_bytes_) {
-    Fault("thread %d %s shared memory at %td, %zu bytes, of %zu", current_,
-          write ? "writes" : "reads", offset, bytes, shared_bytes_);
-  }
-  const Access now = Now();
-  for (size_t i = static_cast<size_t>(offset) / kCellBytes;
-       i < (static_cast<size_t>(offset) + bytes + kCellBytes - 1) / kCellBytes; ++i) {
-    Cell& cell = cells_[i];
-    const bool reads_ordered = !write || (Ordered(cell.read) && Ordered(cell.other_read));
-    if (!Ordered(cell.write) || !reads_ordered) {
-      Fault(
-          "race: thread %d %s shared memory at %zu, which thread %d has touched with no barrier "
-          "between",
-          current_, write ? "writes" : "reads", i * kCellBytes,
-          (!Ordered(cell.write) ? cell.write.thread
-                                : (!Ordered(cell.read) ? cell.read : cell.other_read).thread) -
-              1);
-    }
-    if (write) {
-      cell.write = now;
-    } else if (cell.read.thread == now.thread || cell.read.block_epoch < block_epoch_) {
-      cell.read = now;
-    } else {
-      cell.other_read = now;
-    }
-  }
+void Block::ReportRace(const Cell& cell, size_t offset, bool write) const {
+  Access other = cell.write;
+  if (Ordered(other)) other = Ordered(cell.read) ? cell.other_read : cell.read;
+  Fault(
+      "race: thread %d %s shared memory at %zu, which thread %d has touched with no barrier "
+      "between",
+      current_, write ? "writes" : "reads", offset, ThreadOf(other));
 }
 
 }  // namespace kvasir::emulation

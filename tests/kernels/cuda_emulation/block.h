@@ -42,6 +42,7 @@ struct Site {
 class Block {
  public:
   Block(int threads, size_t shared_bytes, uint64_t seed);
+  ~Block();
 
   // Runs body once a thread. `enter` is called before a thread goes on, to make it current.
   void Run(const std::function<void()>& body, const std::function<void(int thread)>& enter);
@@ -61,14 +62,34 @@ class Block {
   std::byte* shared() { return shared_.data(); }
   size_t shared_bytes() const { return shared_bytes_; }
   // Checks an access to shared memory against its end and against other threads' accesses.
-  void Touch(const std::byte* address, size_t bytes, bool write);
+  void Touch(const std::byte* address, size_t bytes, bool write) {
+    const ptrdiff_t offset = address - shared_.data();
+    if (offset < 0 || static_cast<size_t>(offset) + bytes > shared_bytes_) {
+      ReportOutside(offset, bytes, write);
+    }
+    const Access now = Now();
+    const size_t begin = static_cast<size_t>(offset) / kCellBytes;
+    for (size_t i = begin; i < begin + (bytes + kCellBytes - 1) / kCellBytes; ++i) {
+      Cell& cell = cells_[i];
+      if (!Ordered(cell.write)) ReportRace(cell, i * kCellBytes, write);
+      if (!write) {
+        const bool first = cell.read < block_epoch_ << 32 || ThreadOf(cell.read) == current_;
+        (first ? cell.read : cell.other_read) = now;
+        continue;
+      }
+      if (!Ordered(cell.read) || !Ordered(cell.other_read)) {
+        ReportRace(cell, i * kCellBytes, write);
+      }
+      cell.write = now;
+    }
+  }
 
   // The block whose threads run on this thread of the host; null outside of launches.
   static Block* Current();
 
  private:
   struct Thread {
-    Fibre fibre;
+    std::unique_ptr<Fibre> fibre;
     bool waits = false;
     uint64_t done = 0;  // value of its barrier's counter that frees it
     const uint64_t* counter = nullptr;
@@ -81,24 +102,52 @@ class Block {
     Site site;
     Lanes inputs, outputs;
   };
-  // The last accesses to two bytes of shared memory, as (thread + 1, block epoch, warp epoch).
-  struct Access {
-    int32_t thread = 0;
-    uint32_t block_epoch = 0, warp_epoch = 0;
-  };
+  // An access: block epoch (32 bits), warp epoch (20), thread + 1 (12). 0 = none. Block epochs only
+  // grow, so whatever is below the present one is ordered before.
+  using Access = uint64_t;
+  // The last accesses to two bytes of shared memory.
   struct Cell {
-    Access write, read;
-    Access other_read;  // of another thread, if two read
+    Access write = 0, read = 0;
+    Access other_read = 0;  // of another thread, if two read
   };
+  static constexpr int kThreadBits = 12, kWarpEpochBits = 20;
+  static int ThreadOf(Access access) {
+    return static_cast<int>(access & ((1u << kThreadBits) - 1)) - 1;
+  }
+  static uint64_t WarpEpochOf(Access access) {
+    return access >> kThreadBits & ((1u << kWarpEpochBits) - 1);
+  }
 
   void RunRound();
   bool Ready(const Thread& thread) const;
   [[noreturn]] void ReportStall() const;
   void Arrive(Meeting& meeting, int expected, const Site& site);
   void Wait(Meeting& meeting, uint64_t passed);
-  bool Ordered(const Access& before) const;
-  Access Now() const;
+  // Whether an earlier access is ordered before one that the running thread makes now.
+  bool Ordered(Access before) const {
+    if (before < block_epoch_ << 32 || ThreadOf(before) == current_) return true;
+    const int warp = current_ / kWarp;
+    return ThreadOf(before) / kWarp == warp &&
+           WarpEpochOf(before) < warp_epochs_[static_cast<size_t>(warp)];
+  }
+  Access Now() const {
+    return block_epoch_ << 32 | warp_epochs_[static_cast<size_t>(current_ / kWarp)] << kThreadBits |
+           static_cast<uint64_t>(current_ + 1);
+  }
+  [[noreturn]] void ReportRace(const Cell& cell, size_t offset, bool write) const;
+  [[noreturn]] void ReportOutside(ptrdiff_t offset, size_t bytes, bool write) const;
   static void RunBody(void* block);
+
+  // Two bytes are the smallest values that kernels keep in shared memory.
+  static constexpr size_t kCellBytes = 2;
+
+  // What a thread of the host keeps from launch to launch.
+  struct Kept {
+    std::vector<std::unique_ptr<Fibre>> fibres;
+    std::vector<Cell> cells;
+    uint64_t block_epoch = 1;
+  };
+  static thread_local Kept kept_;
 
   const int threads_;
   const size_t shared_bytes_;
@@ -109,8 +158,8 @@ class Block {
   std::vector<int> order_;
   Meeting block_;
   std::vector<Meeting> warps_;
-  std::vector<uint32_t> warp_epochs_;
-  uint32_t block_epoch_ = 1;
+  std::vector<uint64_t> warp_epochs_;
+  uint64_t block_epoch_ = 1;
   int current_ = -1;
   int finished_ = 0;
   const std::function<void()>* body_ = nullptr;

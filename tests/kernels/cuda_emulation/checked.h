@@ -23,7 +23,7 @@ class Global {
       const Global<U>& other)  // NOLINT(google-explicit-constructor)
       : pointer_(other.raw()), extent_(other.extent()) {}
 
-  T& operator[](int64_t index) const { return *Checked(pointer_ + index, sizeof(T)); }
+  T& operator[](int64_t index) const { return *Checked(pointer_ + index, sizeof(T), alignof(T)); }
   T& operator*() const { return (*this)[0]; }
   Global operator+(int64_t offset) const { return {pointer_ + offset, extent_}; }
   Global& operator+=(int64_t offset) {
@@ -35,15 +35,15 @@ class Global {
 
   T* raw() const { return pointer_; }
   const emulation::Extent& extent() const { return extent_; }
-  // `pointer` if `bytes` bytes there are in the buffer and aligned.
+  // `pointer` if `bytes` bytes there are in the buffer and it is aligned.
   template <typename U>
-  U* Checked(U* pointer, size_t bytes) const {
+  U* Checked(U* pointer, size_t bytes, size_t alignment) const {
     const auto* const begin = reinterpret_cast<const char*>(pointer);
     if (begin < extent_.begin || begin + bytes > extent_.end) {
       emulation::Fault("access out of bounds: %zu bytes at %td of a buffer of %td", bytes,
                        begin - extent_.begin, extent_.end - extent_.begin);
     }
-    if (reinterpret_cast<uintptr_t>(begin) % bytes != 0) {
+    if (reinterpret_cast<uintptr_t>(begin) % alignment != 0) {
       emulation::Fault("access of %zu bytes at %td is not aligned", bytes, begin - extent_.begin);
     }
     return pointer;

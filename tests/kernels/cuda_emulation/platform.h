@@ -140,7 +140,7 @@ struct alignas(8) Words2 {
 template <typename V, typename T>
 V LoadAs(const Global<T>& from) {
   V value;
-  std::memcpy(&value, from.Checked(from.raw(), sizeof(V)), sizeof(V));
+  std::memcpy(&value, from.Checked(from.raw(), sizeof(V), alignof(V)), sizeof(V));
   return value;
 }
 template <typename V, typename T>
@@ -149,7 +149,15 @@ V LoadOnce(const Global<T>& from) {
 }
 template <typename V, typename T>
 void StoreAs(const Global<T>& to, const V& value) {
-  std::memcpy(to.Checked(to.raw(), sizeof(V)), &value, sizeof(V));
+  std::memcpy(to.Checked(to.raw(), sizeof(V), alignof(V)), &value, sizeof(V));
+}
+template <typename V, typename T>
+V LoadShared(const Shared<T>& from) {
+  const auto* const at = reinterpret_cast<const std::byte*>(from.raw());
+  ThisBlock().Touch(at, sizeof(V), false);
+  V value;
+  std::memcpy(&value, at, sizeof(V));
+  return value;
 }
 template <typename T>
 Shared<T> SharedAt(size_t offset) {
@@ -159,7 +167,7 @@ Shared<T> SharedAt(size_t offset) {
 // 16 bytes, there when WaitCopies says so; zeros if not `valid`, and nothing is read.
 inline void CopyAsync16(const Shared<uint16_t>& to, const Global<const uint16_t>& from,
                         bool valid) {
-  const uint16_t* const source = valid ? from.Checked(from.raw(), 16) : nullptr;
+  const uint16_t* const source = valid ? from.Checked(from.raw(), 16, 16) : nullptr;
   auto& mine = emulation::copies[static_cast<size_t>(ThisBlock().thread())];
   mine.pending.push_back({reinterpret_cast<std::byte*>(to.raw()), source, 16, mine.group});
 }
@@ -200,6 +208,7 @@ inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline float Fma(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float Exp(float x) { return std::exp(x); }
 inline float Exp2(float x) { return std::exp2(x); }
+inline float Log2(float x) { return std::log2(x); }
 inline float Erfc(float x) { return std::erfc(x); }
 inline float Sqrt(float x) { return std::sqrt(x); }
 inline float Infinity() { return std::numeric_limits<float>::infinity(); }

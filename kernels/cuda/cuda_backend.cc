@@ -1,0 +1,350 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/activate.cuh"
+#include "kernels/cuda/attention_step.h"
+#include "kernels/cuda/embed.cuh"
+#include "kernels/cuda/gather.cuh"
+#include "kernels/cuda/kv_append.cuh"
+#include "kernels/cuda/kv_load.cuh"
+#include "kernels/cuda/kv_loader.h"
+#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/products.h"
+
+namespace kvasir {
+namespace {
+
+using cuda::CudaAttentionPlan;
+using cuda::CudaKvPool;
+using cuda::CudaWeight;
+using cuda::DeviceBuffers;
+using cuda::RotationTables;
+using cuda::Scratch;
+
+class CudaBuffer final : public Buffer {
+ public:
+  CudaBuffer(void* data, size_t bytes) {
+    data_ = data;
+    bytes_ = bytes;
+  }
+  ~CudaBuffer() override { cuda::FreeDeviceMemory(data_); }
+};
+
+// Owned by the backend, so that what uses a stream dies before it.
+class StreamOwner {
+ public:
+  explicit StreamOwner(cuda::Stream stream) : stream_(stream) {}
+  ~StreamOwner() { cuda::DestroyStream(stream_); }
+  StreamOwner(const StreamOwner&) = delete;
+  StreamOwner& operator=(const StreamOwner&) = delete;
+  cuda::Stream get() const { return stream_; }
+
+ private:
+  cuda::Stream stream_;
+};
+
+// Integers of a batch on the card; copied only when they differ from what is there, so once a step
+// for all of its layers.
+class Mirror {
+ public:
+  Result<const int32_t*> Of(std::span<const int32_t> values, DeviceBuffers& buffers,
+                            cuda::Stream stream) {
+    if (valid_ && std::equal(values.begin(), values.end(), host_.begin(), host_.end())) {
+      return memory_.As<const int32_t>();
+    }
+    valid_ = false;
+    KVASIR_ASSIGN_OR_RETURN(memory_, buffers.Take(values.size_bytes()));
+    host_.assign(values.begin(), values.end());
+    KVASIR_RETURN_IF_ERROR(
+        cuda::CopyToDevice(memory_.As<void>(), host_.data(), values.size_bytes(), stream));
+    valid_ = true;
+    return memory_.As<const int32_t>();
+  }
+
+ private:
+  std::vector<int32_t> host_;
+  Scratch memory_;
+  bool valid_ = false;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(const CudaOptions& options, const cuda::DeviceInfo& device, cuda::Stream stream,
+              std::unique_ptr<cuda::Gemm> gemm)
+      : name_(options.compute == CudaCompute::kF32 ? "cuda-f32" : "cuda-bf16"),
+        stream_(stream),
+        products_(stream, &buffers_, std::move(gemm)),
+        attention_{stream, &buffers_, &rotations_, device.multiprocessors,
+                   options.compute == CudaCompute::kBf16} {}
+  Status Init() {
+    KVASIR_ASSIGN_OR_RETURN(loader_, cuda::KvLoader::Create(&rotations_));
+    return Status::Ok();
+  }
+  // Queued work still uses the memory of the members.
+  ~CudaBackend() override { Keep(cuda::Synchronize(stream_.get())); }
+
+  std::string_view name() const override { return name_; }
+  Status status() const {
+    const std::lock_guard lock(mutex_);
+    return error_;
+  }
+
+  // ---- memory
+  Result<std::unique_ptr<Buffer>> Allocate(size_t bytes) override {
+    KVASIR_RETURN_IF_ERROR(status());
+    KVASIR_ASSIGN_OR_RETURN(void* data, cuda::AllocateDeviceMemory(bytes));
+    return std::unique_ptr<Buffer>(std::make_unique<CudaBuffer>(data, bytes));
+  }
+  void Upload(const void* host, void* device, size_t bytes) override {
+    Do([&] { return cuda::CopyToDevice(device, host, bytes, stream_.get()); });
+  }
+  void Download(const void* device, void* host, size_t bytes) override {
+    const bool done = Do([&] {
+      KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(host, device, bytes, stream_.get()));
+      return cuda::Synchronize(stream_.get());
+    });
+    if (!done && bytes > 0) std::memset(host, 0, bytes);
+  }
+
+  Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
+                                             int64_t k) override {
+    KVASIR_RETURN_IF_ERROR(status());
+    const std::string type(TraitsOf(dtype).name);
+    if (dtype == DType::kI8 || dtype == DType::kI4) {
+      return Unimplemented("weights of type " + type + " without scales");
+    }
+    if (n <= 0 || k <= 0 || k % TraitsOf(dtype).block_elements != 0) {
+      return InvalidArgument("weight [" + std::to_string(n) + "][" + std::to_string(k) +
+                             "] does not fit type " + type);
+    }
+    KVASIR_ASSIGN_OR_RETURN(auto weight, CudaWeight::Create(dtype, data, n, k, stream_.get()));
+    return std::unique_ptr<PackedWeight>(std::move(weight));
+  }
+
+  // ---- KV pool
+  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
+                                               std::span<const float>) override {
+    KVASIR_RETURN_IF_ERROR(status());
+    KVASIR_ASSIGN_OR_RETURN(auto pool, CudaKvPool::Create(layout, blocks));
+    return std::unique_ptr<KvPool>(std::move(pool));
+  }
+  void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {
+    const auto& kv = PoolOf(pool);
+    if (from == to) return;
+    const auto block = [&](int32_t id) {
+      KVASIR_CHECK(id >= 0 && id < kv.blocks());
+      return kv.Layer(0) + static_cast<size_t>(id) * kv.block_bytes();
+    };
+    const cuda::Runs runs = {kv.block_bytes(), static_cast<size_t>(kv.layout().layers),
+                             kv.layer_bytes(), kv.layer_bytes()};
+    Do([&] { return cuda::CopyRuns(block(to), block(from), runs, stream_.get()); });
+  }
+  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+              std::span<const int32_t> block_ids, const RopeTable* rope) override {
+    KVASIR_CHECK(planes.dtype == DType::kF32 || planes.dtype == DType::kF16 ||
+                 planes.dtype == DType::kI8 || planes.dtype == DType::kI4);
+    KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
+    CheckLayer(pool, layer);
+    CheckBlocks(pool, block_ids);
+    Do([&] { return loader_->Load(PoolOf(pool), layer, planes, block_ids, rope); });
+  }
+  void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
+              float* host_k, float* host_v) override {
+    KVASIR_CHECK(row_begin >= 0 && row_begin <= row_end && row_end <= k.rows && row_end <= v.rows);
+    Do([&] {
+      KVASIR_RETURN_IF_ERROR(CopyRows(k, row_begin, row_end, host_k));
+      KVASIR_RETURN_IF_ERROR(CopyRows(v, row_begin, row_end, host_v));
+      return cuda::Synchronize(stream_.get());
+    });
+  }
+  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
+              float* host_k, float* host_v) override {
+    KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(tokens)));
+    CheckLayer(pool, layer);
+    CheckBlocks(pool, block_ids);
+    Do([&] { return ReadLayer(PoolOf(pool), layer, block_ids, tokens, host_k, host_v); });
+  }
+
+  // ---- step
+  void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
+             const TensorView& out) override {
+    KVASIR_CHECK(out.rows == static_cast<int64_t>(token_ids.size()));
+    KVASIR_CHECK(out.cols == table.inputs());
+    for (const int32_t id : token_ids) KVASIR_CHECK(id >= 0 && id < table.outputs());
+    const auto& weight = WeightOf(table);
+    Do([&]() -> Status {
+      KVASIR_ASSIGN_OR_RETURN(const int32_t* ids, tokens_.Of(token_ids, buffers_, stream_.get()));
+      return cuda::Embed(stream_.get(), weight.layout(), weight.data(), ids, scale, out);
+    });
+  }
+  void Norm(NormKind kind, const TensorView& x, int64_t width, const float* weight,
+            const float* bias, float eps, const TensorView& out) override {
+    KVASIR_CHECK(width > 0 && x.cols % width == 0 && out.rows == x.rows && out.cols == x.cols);
+    Do([&] { return cuda::Norm(stream_.get(), {kind, x, out, width, weight, bias, eps}); });
+  }
+  using Backend::MatMul;
+  void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
+              const TensorView& out) override {
+    KVASIR_CHECK(x.cols == w.inputs() && out.cols == w.outputs() && out.rows == x.rows);
+    Do([&] { return products_.MatMul(x, WeightOf(w), bias, accumulate, out); });
+  }
+  void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
+                const TensorView& out) override {
+    KVASIR_CHECK(out.rows == gate.rows && out.cols == gate.cols);
+    KVASIR_CHECK(up.data == nullptr || (up.rows == gate.rows && up.cols == gate.cols));
+    Do([&] { return cuda::Activate(stream_.get(), kind, gate, up, out); });
+  }
+  void Add(const TensorView& x, const TensorView& y) override {
+    KVASIR_CHECK(x.rows == y.rows && x.cols == y.cols);
+    Do([&] { return cuda::Add(stream_.get(), x, y); });
+  }
+  void GatherRows(const TensorView& x, std::span<const int32_t> rows,
+                  const TensorView& out) override {
+    KVASIR_CHECK(out.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols);
+    for (const int32_t row : rows) KVASIR_CHECK(row >= 0 && row < x.rows);
+    Do([&]() -> Status {
+      KVASIR_ASSIGN_OR_RETURN(const int32_t* on_card, gathered_.Of(rows, buffers_, stream_.get()));
+      return cuda::GatherRows(stream_.get(), x, on_card, out);
+    });
+  }
+  void AppendKv(KvPool& pool, int32_t layer, const TensorView& k, const TensorView& v,
+                const StepBatch& batch, const RopeTable* rope) override {
+    const KvGeometryCheck check(pool, k, v, batch);
+    CheckLayer(pool, layer);
+    Do([&]() -> Status {
+      cuda::AppendArgs args;
+      args.pool = &PoolOf(pool);
+      args.layer = layer;
+      args.k = k;
+      args.v = v;
+      KVASIR_ASSIGN_OR_RETURN(args.slots, slots_.Of(batch.slots, buffers_, stream_.get()));
+      KVASIR_ASSIGN_OR_RETURN(args.positions,
+                              locals_.Of(batch.local_positions, buffers_, stream_.get()));
+      KVASIR_ASSIGN_OR_RETURN(args.rotations, rotations_.Get(rope, check.positions, stream_.get()));
+      return cuda::AppendKv(stream_.get(), args);
+    });
+  }
+
+  std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) override {
+    return std::make_unique<CudaAttentionPlan>(batch, attention_);
+  }
+  void Attention(const AttentionArgs& args) override {
+    const KvLayout& layout = args.pool->layout();
+    KVASIR_CHECK(args.plan != nullptr && args.batch != nullptr);
+    KVASIR_CHECK(args.q.cols % (int64_t{layout.head_dim} * layout.kv_heads) == 0);
+    KVASIR_CHECK(args.out.rows == args.q.rows && args.out.cols == args.q.cols);
+    KVASIR_CHECK(args.q.rows == args.batch->rows());
+    KVASIR_CHECK(&static_cast<const CudaAttentionPlan&>(*args.plan).batch() == args.batch);
+    KVASIR_CHECK(args.rope == nullptr || args.rope->rotary_dims <= layout.head_dim);
+    CheckMassRanges(args.mass, *args.batch);
+    CheckLayer(*args.pool, args.layer);
+    Do([&] { return cuda::RunAttention(attention_, args); });
+  }
+
+ private:
+  // Rows of a step fit the pool; how many rotations they need.
+  struct KvGeometryCheck {
+    KvGeometryCheck(const KvPool& pool, const TensorView& k, const TensorView& v,
+                    const StepBatch& batch) {
+      const int64_t width = int64_t{pool.layout().kv_heads} * pool.layout().head_dim;
+      KVASIR_CHECK(k.rows == batch.rows() && v.rows == batch.rows());
+      KVASIR_CHECK(k.cols == width && v.cols == width);
+      for (const int32_t slot : batch.slots) {
+        KVASIR_CHECK(slot >= 0 && slot / kBlockTokens < pool.blocks());
+      }
+      for (const int32_t position : batch.local_positions) {
+        KVASIR_CHECK(position >= 0);
+        positions = std::max(positions, int64_t{position} + 1);
+      }
+    }
+    int64_t positions = 0;
+  };
+
+  static const CudaKvPool& PoolOf(const KvPool& pool) {
+    return static_cast<const CudaKvPool&>(pool);
+  }
+  static const CudaWeight& WeightOf(const PackedWeight& weight) {
+    return static_cast<const CudaWeight&>(weight);
+  }
+  static void CheckLayer(const KvPool& pool, int32_t layer) {
+    KVASIR_CHECK(layer >= 0 && layer < pool.layout().layers);
+  }
+  static void CheckBlocks(const KvPool& pool, std::span<const int32_t> ids) {
+    for (const int32_t id : ids) KVASIR_CHECK(id >= 0 && id < pool.blocks());
+  }
+
+  // Does what is asked unless something failed before; keeps what fails.
+  template <typename Work>
+  bool Do(const Work& work) {
+    if (!status().ok()) return false;
+    return Keep(work());
+  }
+  bool Keep(const Status& status) {
+    if (status.ok()) return true;
+    const std::lock_guard lock(mutex_);
+    if (error_.ok()) error_ = status;
+    return false;
+  }
+
+  Status CopyRows(const TensorView& from, int32_t begin, int32_t end, float* to) {
+    const cuda::Runs runs = {static_cast<size_t>(from.cols) * sizeof(float),
+                             static_cast<size_t>(end - begin),
+                             static_cast<size_t>(from.cols) * sizeof(float),
+                             static_cast<size_t>(from.row_stride) * sizeof(float)};
+    return cuda::CopyRuns(to, from.f32_row(begin), runs, stream_.get());
+  }
+
+  Status ReadLayer(const CudaKvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                   int32_t tokens, float* host_k, float* host_v) {
+    const size_t bytes = static_cast<size_t>(tokens) *
+                         static_cast<size_t>(pool.layout().kv_heads * pool.layout().head_dim) *
+                         sizeof(float);
+    KVASIR_ASSIGN_OR_RETURN(const Scratch ids, buffers_.Take(block_ids.size_bytes()));
+    KVASIR_ASSIGN_OR_RETURN(const Scratch k, buffers_.Take(bytes));
+    KVASIR_ASSIGN_OR_RETURN(const Scratch v, buffers_.Take(bytes));
+    KVASIR_RETURN_IF_ERROR(cuda::CopyToDevice(ids.As<void>(), block_ids.data(),
+                                              block_ids.size_bytes(), stream_.get()));
+    KVASIR_RETURN_IF_ERROR(cuda::ReadKv(
+        stream_.get(), {&pool, layer, tokens, ids.As<int32_t>(), k.As<float>(), v.As<float>()}));
+    KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(host_k, k.As<float>(), bytes, stream_.get()));
+    KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(host_v, v.As<float>(), bytes, stream_.get()));
+    return cuda::Synchronize(stream_.get());
+  }
+
+  const std::string name_;
+  const StreamOwner stream_;
+  DeviceBuffers buffers_;
+  RotationTables rotations_;
+  cuda::Products products_;
+  const cuda::AttentionContext attention_;
+  Mirror tokens_, gathered_, slots_, locals_;
+  std::unique_ptr<cuda::KvLoader> loader_;
+  mutable std::mutex mutex_;
+  Status error_;  // under mutex_
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const cuda::DeviceInfo device, cuda::OpenDevice());
+  std::unique_ptr<cuda::Gemm> gemm;
+  if (options.compute == CudaCompute::kBf16) {
+    KVASIR_ASSIGN_OR_RETURN(gemm, cuda::CreateGemm());
+  }
+  KVASIR_ASSIGN_OR_RETURN(cuda::Stream stream, cuda::CreateStream(false));
+  auto backend = std::make_unique<CudaBackend>(options, device, stream, std::move(gemm));
+  KVASIR_RETURN_IF_ERROR(backend->Init());
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+Status CudaStatus(const Backend& backend) {
+  return static_cast<const CudaBackend&>(backend).status();
+}
+
+}  // namespace kvasir

@@ -1,0 +1,34 @@
+// The CUDA backend: Backend on one NVIDIA card of compute capability 8.0 or newer. Nothing here
+// needs CUDA's headers.
+//
+// KV pools are fp32 or bf16.
+//
+// Operators queue work on one stream and return; Upload, Download, SaveKv, ReadKv and attention
+// with wanted weights wait for it. Errors are kept: after the first one operators do nothing,
+// Download returns zeros, and CudaStatus says what happened.
+#pragma once
+
+#include <memory>
+
+#include "kernels/core/backend.h"
+#include "kernels/core/status.h"
+
+namespace kvasir {
+
+enum class CudaCompute : uint8_t {
+  kF32,   // products and attention in fp32: for gates and tests
+  kBf16,  // steps of more than eight rows and attention over bf16 pools on matrix units, with fp32
+          // sums; everything else in fp32
+};
+
+struct CudaOptions {
+  CudaCompute compute = CudaCompute::kBf16;
+};
+
+// kUnavailable with what to do about it if there is no card that can be used.
+Result<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);
+
+// The first error of a backend that CreateCudaBackend made; Ok while there is none.
+Status CudaStatus(const Backend& backend);
+
+}  // namespace kvasir

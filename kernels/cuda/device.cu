@@ -1,0 +1,127 @@
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/platform.cuh"
+
+namespace kvasir::cuda {
+namespace {
+
+Status Failed(const char* what, cudaError_t error) {
+  std::string message = "CUDA: ";
+  message.append(what).append(": ").append(cudaGetErrorString(error));
+  if (error == cudaErrorMemoryAllocation) return ResourceExhausted(message);
+  return Internal(message.append(" (") + cudaGetErrorName(error) + ")");
+}
+
+Status Done(const char* what, cudaError_t error) {
+  return error == cudaSuccess ? Status::Ok() : Failed(what, error);
+}
+
+Status NoDevice(const std::string& why) {
+  return Unavailable("no CUDA device can be used: " + why + "; use --backend cpu");
+}
+
+// Whether there is a driver, new enough for the runtime that is linked in.
+Status CheckDriver() {
+  int driver = 0, runtime = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return NoDevice("no NVIDIA driver is installed");
+  }
+  if (cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver / 1000 < runtime / 1000) {
+    return NoDevice("the driver is made for CUDA " + std::to_string(driver / 1000) +
+                    ", Kvasir for CUDA " + std::to_string(runtime / 1000) +
+                    ": install a newer driver");
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status LaunchStatus(const char* what, int error) {
+  return Failed(what, static_cast<cudaError_t>(error));
+}
+
+Result<DeviceInfo> OpenDevice() {
+  KVASIR_RETURN_IF_ERROR(CheckDriver());
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted != cudaSuccess) return NoDevice(cudaGetErrorString(counted));
+  if (count == 0) return NoDevice("the driver finds no card");
+  KVASIR_RETURN_IF_ERROR(Done("opening the first card", cudaSetDevice(0)));
+  cudaDeviceProp properties;
+  KVASIR_RETURN_IF_ERROR(
+      Done("asking for its properties", cudaGetDeviceProperties(&properties, 0)));
+  DeviceInfo info;
+  info.name = properties.name;
+  info.compute = 10 * properties.major + properties.minor;
+  info.multiprocessors = properties.multiProcessorCount;
+  info.memory_bytes = properties.totalGlobalMem;
+  info.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
+  if (info.compute < 80) {
+    return NoDevice(info.name + " has compute capability " + std::to_string(properties.major) +
+                    "." + std::to_string(properties.minor) + ", 8.0 is the least");
+  }
+  return info;
+}
+
+Result<void*> AllocateDeviceMemory(size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, bytes == 0 ? 1 : bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // this error does not stick
+    return ResourceExhausted("the card has no memory for " + std::to_string(bytes) + " bytes");
+  }
+  if (error != cudaSuccess) return Failed("allocating", error);
+  return memory;
+}
+
+void FreeDeviceMemory(void* pointer) { cudaFree(pointer); }
+
+Result<void*> AllocatePinnedMemory(size_t bytes) {
+  void* memory = nullptr;
+  KVASIR_RETURN_IF_ERROR(
+      Done("pinning host memory", cudaHostAlloc(&memory, bytes, cudaHostAllocPortable)));
+  return memory;
+}
+
+void FreePinnedMemory(void* pointer) { cudaFreeHost(pointer); }
+
+Result<Stream> CreateStream(bool urgent) {
+  int least = 0, greatest = 0;
+  KVASIR_RETURN_IF_ERROR(
+      Done("stream priorities", cudaDeviceGetStreamPriorityRange(&least, &greatest)));
+  cudaStream_t stream = nullptr;
+  KVASIR_RETURN_IF_ERROR(Done(
+      "a stream",
+      cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, urgent ? greatest : least)));
+  return Stream{stream};
+}
+
+void DestroyStream(Stream stream) { cudaStreamDestroy(static_cast<cudaStream_t>(stream)); }
+
+Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream) {
+  if (bytes == 0) return Status::Ok();
+  return Done("copy to the card", cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice,
+                                                  static_cast<cudaStream_t>(stream)));
+}
+
+Status CopyToHost(void* host, const void* device, size_t bytes, Stream stream) {
+  if (bytes == 0) return Status::Ok();
+  return Done("copy from the card", cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost,
+                                                    static_cast<cudaStream_t>(stream)));
+}
+
+Status CopyRuns(void* to, const void* from, const Runs& runs, Stream stream) {
+  if (runs.rows == 0 || runs.width == 0) return Status::Ok();
+  return Done("copy of rows",
+              cudaMemcpy2DAsync(to, runs.to_stride, from, runs.from_stride, runs.width, runs.rows,
+                                cudaMemcpyDefault, static_cast<cudaStream_t>(stream)));
+}
+
+Status Synchronize(Stream stream) {
+  return Done("the card", cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
+}
+
+}  // namespace kvasir::cuda

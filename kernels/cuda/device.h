@@ -1,0 +1,51 @@
+// The card behind CudaBackend: memory, streams and copies, without a CUDA type. Implemented on the
+// CUDA runtime (device.cu) and in the tests' emulation. Thread-safe.
+//
+// Errors are CUDA's own in words. Once a card is lost every call fails, until the process ends.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "kernels/core/status.h"
+
+namespace kvasir::cuda {
+
+using Stream = void*;
+
+struct DeviceInfo {
+  std::string name;
+  int compute = 0;          // 10 * major + minor
+  int multiprocessors = 0;  // SMs
+  size_t memory_bytes = 0;
+  size_t shared_bytes_per_block = 0;  // the most that a launch may ask for
+};
+
+// Makes the first card the calling thread's. kUnavailable where there is no driver or no card, or
+// an old one, with what to do about it.
+Result<DeviceInfo> OpenDevice();
+
+// kResourceExhausted if there is not so much memory.
+Result<void*> AllocateDeviceMemory(size_t bytes);
+void FreeDeviceMemory(void* pointer);
+// Host memory that copies reach at full speed.
+Result<void*> AllocatePinnedMemory(size_t bytes);
+void FreePinnedMemory(void* pointer);
+
+Result<Stream> CreateStream(bool urgent);
+void DestroyStream(Stream stream);
+
+// The source may be changed once the call returns, unless it is pinned.
+Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream);
+// The bytes are there after Synchronize().
+Status CopyToHost(void* host, const void* device, size_t bytes, Stream stream);
+// `rows` runs of `width` bytes, so many bytes apart, from device to device or to the host.
+struct Runs {
+  size_t width = 0, rows = 0;
+  size_t to_stride = 0, from_stride = 0;
+};
+Status CopyRuns(void* to, const void* from, const Runs& runs, Stream stream);
+Status Synchronize(Stream stream);
+
+}  // namespace kvasir::cuda

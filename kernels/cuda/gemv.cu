@@ -1,0 +1,118 @@
+// A warp computes a few outputs of up to eight rows. Lanes own inputs as weight_layout.h says; each
+// adds its products in ascending order of chunks and slices, then the lanes' sums are added by
+// shuffles: a row's bits depend neither on the rows beside it nor on how many there are.
+//
+// Eight loads of 16 bytes a lane are under way before the first is used. Activations come from the
+// first cache.
+#include "kernels/cuda/for_format.h"
+#include "kernels/cuda/gemv.cuh"
+#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/weight_decode.cuh"
+
+namespace kvasir::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = 32 * kWarps;
+
+struct GemvParams {
+  Matrix x, out;
+  WeightPlanes weight;
+  Global<const float> bias = nullptr;
+  bool accumulate = false;
+};
+
+// Outputs a warp: with 4-bit weights and one row, activations would otherwise be most of what is
+// read from the cache.
+template <WeightFormat kFormat, int kRows>
+constexpr int kOutputs = BitsOf(kFormat) == 4 && kRows == 1 ? 4 : 2;
+
+template <WeightFormat kFormat, int kSlices, int kRows>
+__global__ void __launch_bounds__(kThreads) GemvKernel(GemvParams p) {
+  constexpr int kOut = kOutputs<kFormat, kRows>, kAhead = 8 / kOut;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+  const int64_t first_output = warp * kOut, first_row = int64_t{blockIdx.y} * kRows;
+  if (first_output >= p.weight.n) return;
+  float sum[kOut][kRows] = {};
+  for (int begin = 0; begin < p.weight.chunks; begin += kAhead) {
+    LaneWeights<kFormat, kSlices> weights[kAhead][kOut];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int chunk = begin + i < p.weight.chunks ? begin + i : begin;
+#pragma unroll
+      for (int o = 0; o < kOut; ++o) {
+        const int64_t output = first_output + o < p.weight.n ? first_output + o : first_output;
+        weights[i][o].Load(p.weight, output, chunk, lane);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (begin + i >= p.weight.chunks) break;
+#pragma unroll
+      for (int s = 0; s < kSlices; ++s) {
+        float w[kOut][4];
+#pragma unroll
+        for (int o = 0; o < kOut; ++o) weights[i][o].Decode(s, w[o]);
+        const int64_t input =
+            int64_t{begin + i} * 128 * kSlices + FirstInput(kFormat, kSlices, lane, s);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          if (first_row + r >= p.x.rows) break;
+          const Vec4 x =
+              LoadQuad(p.x.data + (first_row + r) * p.x.stride, p.x.cols, p.x.aligned, input / 4);
+#pragma unroll
+          for (int o = 0; o < kOut; ++o) {
+            float& to = sum[o][r];
+            to = Fma(x.w, w[o][3], Fma(x.z, w[o][2], Fma(x.y, w[o][1], Fma(x.x, w[o][0], to))));
+          }
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (first_row + r >= p.x.rows) break;
+#pragma unroll
+    for (int o = 0; o < kOut; ++o) {
+      float value = WarpSum(sum[o][r]);
+      if (lane != 0 || first_output + o >= p.weight.n) continue;
+      const Global<float> to = p.out.data + ((first_row + r) * p.out.stride + first_output + o);
+      if (p.accumulate) value += to[0];
+      to[0] = p.bias != nullptr ? value + p.bias[first_output + o] : value;
+    }
+  }
+}
+
+template <WeightFormat kFormat, int kSlices, int kRows>
+Status LaunchRows(Stream stream, const GemvParams& p) {
+  constexpr int64_t kOutputsABlock = int64_t{kWarps} * kOutputs<kFormat, kRows>;
+  LaunchShape shape;
+  shape.blocks_x = static_cast<unsigned>((p.weight.n + kOutputsABlock - 1) / kOutputsABlock);
+  shape.blocks_y = static_cast<unsigned>((p.x.rows + kRows - 1) / kRows);
+  shape.threads = kThreads;
+  return Launch(stream, shape, GemvKernel<kFormat, kSlices, kRows>, p);
+}
+
+template <WeightFormat kFormat, int kSlices>
+Status LaunchSlices(Stream stream, const GemvParams& p) {
+  if (p.x.rows == 1) return LaunchRows<kFormat, kSlices, 1>(stream, p);
+  return LaunchRows<kFormat, kSlices, kGemvRows>(stream, p);
+}
+
+}  // namespace
+
+Status Gemv(Stream stream, const GemvArgs& args) {
+  if (args.x.rows == 0) return Status::Ok();
+  GemvParams p;
+  p.x = MatrixOf(args.x);
+  p.out = MatrixOf(args.out);
+  p.weight = PlanesOf(args.layout, args.weight);
+  p.bias = args.bias;
+  p.accumulate = args.accumulate;
+  return ForFormat(args.layout, [&](auto format, auto slices) {
+    return LaunchSlices<format.value, slices.value>(stream, p);
+  });
+}
+
+}  // namespace kvasir::cuda

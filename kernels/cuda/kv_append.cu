@@ -1,0 +1,60 @@
+#include "kernels/cuda/kv_access.cuh"
+#include "kernels/cuda/kv_append.cuh"
+#include "kernels/cuda/rows.cuh"
+
+namespace kvasir::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+struct AppendParams {
+  Matrix k, v;
+  LayerValues layer;
+  KvGeometry geometry;
+  Global<const int32_t> slots = nullptr, positions = nullptr;
+  Turns turns;
+};
+
+// A block a row, a thread a pair of values of K and of V.
+__global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
+  const KvGeometry& g = p.geometry;
+  const int64_t row = blockIdx.x;
+  const int32_t slot = p.slots[row];
+  const int64_t block = slot / kBlockTokens;
+  const int in_block = slot % kBlockTokens, pairs = g.head_dim / 2;
+  for (int i = static_cast<int>(threadIdx.x); i < g.kv_heads * pairs; i += kThreads) {
+    const int head = i / pairs;
+    const PairPlace place = PlaceOf(p.turns, i % pairs);
+    const Global<const float> k = p.k.data + (row * p.k.stride + int64_t{head} * g.head_dim);
+    const Global<const float> v = p.v.data + (row * p.v.stride + int64_t{head} * g.head_dim);
+    Vec2 key = {k[place.first], k[place.second]};
+    if (place.turns) key = Turned(p.turns, p.positions[row], i % pairs, key.x, key.y);
+    const auto put = [&](bool value, int d, float x) {
+      StoreValue(p.layer, g.bf16, ValueIndex(g, block, value, head, in_block, d), x);
+    };
+    put(false, place.first, key.x);
+    put(false, place.second, key.y);
+    put(true, place.first, v[place.first]);
+    put(true, place.second, v[place.second]);
+  }
+}
+
+}  // namespace
+
+Status AppendKv(Stream stream, const AppendArgs& args) {
+  if (args.k.rows == 0) return Status::Ok();
+  AppendParams p;
+  p.k = MatrixOf(args.k);
+  p.v = MatrixOf(args.v);
+  p.layer = LayerOf(*args.pool, args.layer);
+  p.geometry = args.pool->geometry();
+  p.slots = args.slots;
+  p.positions = args.positions;
+  p.turns = TurnsOf(args.rotations);
+  LaunchShape shape;
+  shape.blocks_x = static_cast<unsigned>(args.k.rows);
+  shape.threads = kThreads;
+  return Launch(stream, shape, AppendKernel, p);
+}
+
+}  // namespace kvasir::cuda

@@ -1,0 +1,151 @@
+#include "kernels/cuda/kv_access.cuh"
+#include "kernels/cuda/kv_load.cuh"
+
+namespace kvasir::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// One of K and V as stored.
+struct StoredPlane {
+  Global<const float> f32 = nullptr;
+  Global<const uint16_t> f16 = nullptr;
+  Global<const int8_t> i8 = nullptr;
+  Global<const uint8_t> i4 = nullptr;
+  Global<const float> scale = nullptr;
+  Global<const uint16_t> step = nullptr, low = nullptr;
+};
+
+struct LoadParams {
+  StoredPlane k, v;
+  DType dtype = DType::kI8;
+  int32_t tokens = 0;
+  Global<const int32_t> blocks = nullptr;
+  LayerValues layer;
+  KvGeometry geometry;
+  Turns turns;
+};
+
+// Value `index` of a plane; `group` = the entry of its scale or grid.
+template <DType kType>
+__device__ __forceinline__ float Stored(const StoredPlane& plane, int64_t index, int64_t group) {
+  if constexpr (kType == DType::kF32) {
+    return plane.f32[index];
+  } else if constexpr (kType == DType::kF16) {
+    return HalfToFloat(plane.f16[index]);
+  } else if constexpr (kType == DType::kI8) {
+    return static_cast<float>(plane.i8[index]) * plane.scale[group];
+  } else {
+    const int q = plane.i4[index / 2] >> (4 * static_cast<int>(index % 2)) & 15;
+    return Fma(static_cast<float>(q), HalfToFloat(plane.step[group]),
+               HalfToFloat(plane.low[group]));
+  }
+}
+
+// A thread a pair of values of K and of V of one token's head.
+template <DType kType>
+__global__ void __launch_bounds__(kThreads) LoadKernel(LoadParams p) {
+  const KvGeometry& g = p.geometry;
+  const int pairs = g.head_dim / 2;
+  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int pair = static_cast<int>(index % pairs);
+  const int64_t row = index / pairs;  // token * G + head
+  const int head = static_cast<int>(row % g.kv_heads);
+  const int token = static_cast<int>(row / g.kv_heads);
+  if (token >= p.tokens) return;
+  const int64_t block = p.blocks[token / kBlockTokens];
+  const PairPlace place = PlaceOf(p.turns, pair);
+  // Keys share a scale along tokens, values along a head.
+  const int64_t key_group =
+      kType == DType::kI4 ? token / kInt4GroupTokens * g.kv_heads + head : head;
+  const auto key_at = [&](int d) {
+    return Stored<kType>(p.k, row * g.head_dim + d, key_group * g.head_dim + d);
+  };
+  const auto put = [&](bool value, int d, float x) {
+    StoreValue(p.layer, g.bf16, ValueIndex(g, block, value, head, token % kBlockTokens, d), x);
+  };
+  Vec2 key = {key_at(place.first), key_at(place.second)};
+  if (place.turns) key = Turned(p.turns, token, pair, key.x, key.y);
+  put(false, place.first, key.x);
+  put(false, place.second, key.y);
+  put(true, place.first, Stored<kType>(p.v, row * g.head_dim + place.first, row));
+  put(true, place.second, Stored<kType>(p.v, row * g.head_dim + place.second, row));
+}
+
+struct ReadParams {
+  LayerValues layer;
+  KvGeometry geometry;
+  Global<const int32_t> blocks = nullptr;
+  int32_t tokens = 0;
+  Global<float> k = nullptr, v = nullptr;
+};
+
+__global__ void __launch_bounds__(kThreads) ReadKernel(ReadParams p) {
+  const KvGeometry& g = p.geometry;
+  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int d = static_cast<int>(index % g.head_dim);
+  const int64_t row = index / g.head_dim;
+  const int head = static_cast<int>(row % g.kv_heads);
+  const int token = static_cast<int>(row / g.kv_heads);
+  if (token >= p.tokens) return;
+  const int64_t block = p.blocks[token / kBlockTokens];
+  const int slot = token % kBlockTokens;
+  p.k[index] = LoadValue(p.layer, g.bf16, ValueIndex(g, block, false, head, slot, d));
+  p.v[index] = LoadValue(p.layer, g.bf16, ValueIndex(g, block, true, head, slot, d));
+}
+
+StoredPlane PlaneOf(DType dtype, const void* values, const float* scale, const KvGrid& grid) {
+  StoredPlane plane;
+  if (dtype == DType::kF32) plane.f32 = static_cast<const float*>(values);
+  if (dtype == DType::kF16) plane.f16 = static_cast<const uint16_t*>(values);
+  if (dtype == DType::kI8) plane.i8 = static_cast<const int8_t*>(values);
+  if (dtype == DType::kI4) plane.i4 = static_cast<const uint8_t*>(values);
+  plane.scale = scale;
+  plane.step = grid.step;
+  plane.low = grid.low;
+  return plane;
+}
+
+LaunchShape ShapeFor(int64_t threads) {
+  LaunchShape shape;
+  shape.blocks_x = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+  shape.threads = kThreads;
+  return shape;
+}
+
+}  // namespace
+
+Status LoadKv(Stream stream, const LoadArgs& args) {
+  const KvLayerPlanes& planes = args.planes;
+  if (planes.tokens == 0) return Status::Ok();
+  LoadParams p;
+  p.k = PlaneOf(planes.dtype, planes.k, planes.k_scale, planes.k_grid);
+  p.v = PlaneOf(planes.dtype, planes.v, planes.v_scale, planes.v_grid);
+  p.dtype = planes.dtype;
+  p.tokens = planes.tokens;
+  p.blocks = args.blocks;
+  p.layer = LayerOf(*args.pool, args.layer);
+  p.geometry = args.pool->geometry();
+  p.turns = TurnsOf(args.rotations);
+  const KvGeometry& g = p.geometry;
+  const LaunchShape shape = ShapeFor(int64_t{p.tokens} * g.kv_heads * (g.head_dim / 2));
+  if (p.dtype == DType::kF32) return Launch(stream, shape, LoadKernel<DType::kF32>, p);
+  if (p.dtype == DType::kF16) return Launch(stream, shape, LoadKernel<DType::kF16>, p);
+  if (p.dtype == DType::kI8) return Launch(stream, shape, LoadKernel<DType::kI8>, p);
+  return Launch(stream, shape, LoadKernel<DType::kI4>, p);
+}
+
+Status ReadKv(Stream stream, const ReadArgs& args) {
+  if (args.tokens == 0) return Status::Ok();
+  ReadParams p;
+  p.layer = LayerOf(*args.pool, args.layer);
+  p.geometry = args.pool->geometry();
+  p.blocks = args.blocks;
+  p.tokens = args.tokens;
+  p.k = args.k;
+  p.v = args.v;
+  const KvGeometry& g = p.geometry;
+  return Launch(stream, ShapeFor(int64_t{p.tokens} * g.kv_heads * g.head_dim), ReadKernel, p);
+}
+
+}  // namespace kvasir::cuda

@@ -1,0 +1,20 @@
+// Backend::Norm on the card.
+#pragma once
+
+#include "kernels/core/backend.h"
+#include "kernels/cuda/device.h"
+
+namespace kvasir::cuda {
+
+struct NormArgs {
+  NormKind kind = NormKind::kRms;
+  TensorView x, out;  // [R][n * width]; may be the same
+  int64_t width = 0;
+  const float* weight = nullptr;  // [width]
+  const float* bias = nullptr;    // [width] or null
+  float eps = 0;
+};
+
+Status Norm(Stream stream, const NormArgs& args);
+
+}  // namespace kvasir::cuda

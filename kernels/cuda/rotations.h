@@ -1,0 +1,46 @@
+// RotationTables: cos and sin of RopeTables by position in device memory, computed once on the host
+// in double and kept. Grows as positions do.
+//
+// Thread-safe. Views stay valid as long as this object: what a table outgrew is kept.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "kernels/core/rope.h"
+#include "kernels/cuda/device.h"
+
+namespace kvasir::cuda {
+
+struct RotationView {
+  const void* table = nullptr;  // pairs (cos, sin) of fp32, [positions][half]
+  int32_t half = 0;             // 0 = nothing turns
+  bool interleaved = false;
+};
+
+class RotationTables {
+ public:
+  RotationTables() = default;
+  ~RotationTables();
+  RotationTables(const RotationTables&) = delete;
+  RotationTables& operator=(const RotationTables&) = delete;
+
+  // Positions 0..positions-1 of `rope`; null = nothing turns.
+  Result<RotationView> Get(const RopeTable* rope, int64_t positions, Stream stream);
+
+ private:
+  struct Entry {
+    RopeTable rope;
+    int64_t positions = 0;
+    void* table = nullptr;
+  };
+  Entry& EntryOf(const RopeTable& rope);
+  Status Grow(Entry& entry, int64_t positions, Stream stream);
+
+  std::mutex mutex_;
+  std::vector<Entry> entries_;  // a model has one or two
+  std::vector<void*> outgrown_;
+};
+
+}  // namespace kvasir::cuda

@@ -1,0 +1,35 @@
+// The library's product as a plain loop.
+#include "kernels/cuda/gemm.h"
+
+#include "kernels/core/dtype.h"
+#include "tests/kernels/cuda_emulation/checked.h"
+
+namespace kvasir::cuda {
+namespace {
+
+class PlainGemm final : public Gemm {
+ public:
+  Status Multiply(Stream, const GemmArgs& args) override {
+    const Global<const uint16_t> weight(args.weight), x(args.x);
+    const Global<float> out(args.out);
+    for (int64_t row = 0; row < args.rows; ++row) {
+      for (int64_t o = 0; o < args.n; ++o) {
+        double sum = 0;
+        for (int64_t i = 0; i < args.k; ++i) {
+          sum += double{BF16ToF32(x[row * args.k + i])} * BF16ToF32(weight[o * args.k + i]);
+        }
+        float& to = out[row * args.out_stride + o];
+        to = static_cast<float>(args.accumulate ? to + sum : sum);
+      }
+    }
+    return Status::Ok();
+  }
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Gemm>> CreateGemm() {
+  return std::unique_ptr<Gemm>(std::make_unique<PlainGemm>());
+}
+
+}  // namespace kvasir::cuda
