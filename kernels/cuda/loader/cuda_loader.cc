@@ -1,0 +1,96 @@
+#include "kernels/cuda/loader/cuda_loader.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/loader/cuda_entry.h"
+
+namespace kvasir {
+namespace {
+
+constexpr char kName[] = "libkvasir_kernels_cuda.so";
+
+struct Entries {
+  CudaCreateFunction create = nullptr;
+  CudaStatusFunction status = nullptr;
+};
+
+std::string ProgramFolder() {
+  char path[PATH_MAX];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0) return ".";
+  const std::string whole(path, static_cast<size_t>(length));
+  return whole.substr(0, whole.rfind('/'));
+}
+
+std::vector<std::string> Candidates() {
+  const char* const named = std::getenv("KVASIR_CUDA_LIBRARY");
+  if (named != nullptr && *named != '\0') return {named};
+  return {ProgramFolder() + "/" + kName, kName};
+}
+
+template <typename Function>
+Status Find(void* library, const char* name, Function* function) {
+  *function = reinterpret_cast<Function>(dlsym(library, name));
+  if (*function != nullptr) return Status::Ok();
+  return Unavailable(std::string("the CUDA library lacks ") + name +
+                     "; it belongs to another build of Kvasir");
+}
+
+Result<Entries> EntriesOf(void* library) {
+  CudaAbiFunction abi = nullptr;
+  KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_abi", &abi));
+  if (abi() != kCudaAbi) {
+    return Unavailable("the CUDA library belongs to another build of Kvasir: rebuild it");
+  }
+  Entries entries;
+  KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_create", &entries.create));
+  KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_status", &entries.status));
+  return entries;
+}
+
+Result<Entries> Open() {
+  std::string tried;
+  for (const std::string& candidate : Candidates()) {
+    void* const library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library != nullptr) return EntriesOf(library);
+    tried.append(tried.empty() ? "" : "; ").append(dlerror());
+  }
+  return Unavailable("no CUDA backend: " + tried + ". Build with nvcc on the path, or name the " +
+                     "library in KVASIR_CUDA_LIBRARY");
+}
+
+// Opened once; a failure is tried again by the next call.
+Result<Entries> Opened() {
+  static std::mutex mutex;
+  static Entries entries;
+  const std::lock_guard lock(mutex);
+  if (entries.create == nullptr) {
+    KVASIR_ASSIGN_OR_RETURN(entries, Open());
+  }
+  return entries;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> LoadCudaBackend(const CudaOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const Entries entries, Opened());
+  Result<std::unique_ptr<Backend>> result = Internal("the CUDA library gave no answer");
+  entries.create(&options, &result);
+  return result;
+}
+
+Status LoadedCudaStatus(const Backend& backend) {
+  KVASIR_ASSIGN_OR_RETURN(const Entries entries, Opened());
+  Status status;
+  entries.status(&backend, &status);
+  return status;
+}
+
+}  // namespace kvasir
