@@ -53,8 +53,8 @@ void CountRows(Backend& backend, std::mt19937& random) {
 }
 
 // The last `rows` rows of one sequence of kKeys.
-void CountAttention(Backend& backend, int32_t rows, std::mt19937& random) {
-  auto pool = std::move(*backend.CreateKvPool({1, 1, kHeadDim, DType::kBF16}, BlocksFor(kKeys)));
+void CountAttention(Backend& backend, DType pool_dtype, int32_t rows, std::mt19937& random) {
+  auto pool = std::move(*backend.CreateKvPool({1, 1, kHeadDim, pool_dtype}, BlocksFor(kKeys)));
   const RopeTable rope = RopeTable::Plain(RopePairing::kInterleaved, kHeadDim, 10000);
   StepBatch batch;
   batch.segments = {{0, kKeys, 0}};
@@ -98,8 +98,10 @@ int Run(const std::string& isa_name, bool int8) {
   std::mt19937 random(1);
   CountProducts(**backend, random);
   CountRows(**backend, random);
-  CountAttention(**backend, 1, random);
-  CountAttention(**backend, 16, random);
+  for (const DType pool : {DType::kBF16, DType::kI8}) {
+    CountAttention(**backend, pool, 1, random);
+    CountAttention(**backend, pool, 16, random);
+  }
   std::printf("%s\n", std::string((*backend)->name()).c_str());
   return 0;
 }
