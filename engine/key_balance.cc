@@ -65,7 +65,8 @@ void BalanceHead(const RopeTable& rope, const float* keys, int32_t tokens, size_
   }
   const float top = *std::max_element(balance.begin(), balance.end());
   const bool usable = std::isfinite(top) && top > 0;
-  for (float& value : balance) value = usable ? std::max(value, top * kLeastShare) : 1.0f;
+  // In this order max takes the share where a value is NaN.
+  for (float& value : balance) value = usable ? std::max(top * kLeastShare, value) : 1.0f;
 }
 
 // Ids from all over the vocabulary, in an order without neighbours.

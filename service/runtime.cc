@@ -88,7 +88,9 @@ Status Runtime::Build(RuntimeParts parts) {
   template_ = std::make_unique<ChatTemplate>(ChatTemplate::Detect(model_->vocabulary, *tokenizer_));
   KVASIR_RETURN_IF_ERROR(BuildStore());
   EngineOptions engine_options = EngineOptionsOf(config_, draft_model_);
-  KVASIR_ASSIGN_OR_RETURN(engine_options.balance_ids, tokenizer_->Encode(kPrimerText));
+  if (engine_options.kv_dtype == DType::kI8) {
+    KVASIR_ASSIGN_OR_RETURN(engine_options.balance_ids, tokenizer_->Encode(kPrimerText));
+  }
   KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, engine_options));
   KVASIR_RETURN_IF_ERROR(BuildEncoding());
   prefix_index_ = std::make_unique<PrefixIndex>();

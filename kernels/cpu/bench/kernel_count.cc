@@ -1,5 +1,5 @@
 // kvasir_kernel_count [isa [int8|f32]]: every hot kernel once or a few times on one thread, always
-// the same work, for tools that count instructions (tests/peers/instructions.sh): a machine's noise
+// the same work, for tools that count instructions (tests/peers/instructions.py): a machine's noise
 // does not show in those.
 #include <cstdio>
 #include <cstdlib>
