@@ -13,11 +13,8 @@ namespace {
 
 // Pairs of neighbouring values, two in a 32-bit word.
 using PairWord = uint32_t;
-constexpr int kMaxPairDims = 512;  // D' of a head at most
 
-inline constexpr bool TakesPairDots(const KvTile& tile) {
-  return tile.form == KvForm::kBf16 && tile.v_width <= kMaxPairDims;
-}
+inline constexpr bool TakesPairDots(const KvTile& tile) { return tile.form == KvForm::kBf16; }
 
 // words [count / 2] = x [count] as bf16; count is a multiple of 32, or of 16 at the end.
 inline void ToPairs(const float* x, int64_t count, PairWord* words) {

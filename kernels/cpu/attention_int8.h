@@ -14,7 +14,6 @@ namespace {
 
 using WordPair = uint32_t;  // two 16-bit integers
 constexpr float kMaxWord = 32767.0f;
-constexpr int kMaxOperandDims = 512;  // D' of a head at most
 
 // operand [D']: D'/2 pairs, then their scale.
 inline void TurnQueryToWords(const KvTile& tile, const float* turned, float* operand) {

@@ -356,7 +356,7 @@ inline void TurnToFloats(const KvTile& tile, const Rotation& rotation, const flo
 void TurnQuery(const KvTile& tile, const Rotation& rotation, const float* x, float share,
                float* operand) {
   if (tile.form != KvForm::kI8) return TurnToFloats(tile, rotation, x, share, operand);
-  alignas(64) float turned[kMaxOperandDims];
+  alignas(64) float turned[kMaxHeadDim];
   TurnToFloats(tile, rotation, x, share, turned);
   if (tile.key_balance != nullptr) {
     for (int32_t d = 0; d < tile.head_dim; ++d) turned[d] *= tile.key_balance[d];
@@ -368,7 +368,7 @@ void TurnQuery(const KvTile& tile, const Rotation& rotation, const float* x, flo
 void TurnQueryToPairs(const KvTile& tile, const Rotation& rotation, const float* x, float share,
                       float* operand) {
   if (!TakesPairDots(tile)) return TurnQuery(tile, rotation, x, share, operand);
-  alignas(64) float turned[kMaxPairDims];
+  alignas(64) float turned[kMaxHeadDim];
   TurnToFloats(tile, rotation, x, share, turned);
   ToPairs(turned, tile.v_width, reinterpret_cast<PairWord*>(operand));
 }

@@ -12,7 +12,6 @@
 namespace kvasir {
 namespace {
 
-constexpr int32_t kMaxHeadDim = 512;
 static_assert(kTileSlots == kBlockTokens);
 
 CpuKvPool& PoolOf(KvPool& pool) { return static_cast<CpuKvPool&>(pool); }

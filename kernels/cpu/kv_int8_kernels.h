@@ -10,8 +10,6 @@
 namespace kvasir {
 namespace {
 
-constexpr int kMaxTileDim = 512;
-
 // The largest magnitude; compared as integers, so that infinities and NaN come out on top.
 inline float LargestMagnitude(const float* x, int64_t n) {
   uint32_t top = 0;
@@ -38,7 +36,7 @@ inline float QuantizeGroup(const float* x, int64_t n, int8_t* q) {
 
 // key [D], readable up to D'.
 inline void StoreInt8Key(const KvTile& tile, int slot, const float* key, void* k_tile) {
-  alignas(16) int8_t q[kMaxTileDim];
+  alignas(16) int8_t q[kMaxHeadDim];
   float* scales = tile.KScales(k_tile) + slot;
   for (int32_t d = 0; d < tile.head_dim; d += kKeyScaleDims, scales += kTileSlots) {
     const int32_t rest = tile.head_dim - d;
@@ -52,7 +50,7 @@ inline void StoreInt8Key(const KvTile& tile, int slot, const float* key, void* k
 
 // value [D], readable up to D'.
 inline void StoreInt8Value(const KvTile& tile, int slot, const float* value, void* v_tile) {
-  alignas(16) int8_t q[kMaxTileDim];
+  alignas(16) int8_t q[kMaxHeadDim];
   tile.VScales(v_tile)[slot] = QuantizeGroup(value, tile.head_dim, q);
   auto* to = static_cast<int8_t*>(v_tile) + tile.VIndex(slot, 0);
   for (int64_t d = 0; d < tile.head_dim; ++d) to[2 * d] = q[d];
@@ -72,7 +70,7 @@ inline void MarkNotFinite(const KvTile& tile, int first_slot, int end_slot, void
 
 // Stored int8 values have the scales of the tile: they are only put in order.
 inline void CopyInt8Values(const KvTile& tile, const KvTokens& from, void* v_tile) {
-  alignas(16) static constexpr int8_t kZeros[kMaxTileDim] = {};
+  alignas(16) static constexpr int8_t kZeros[kMaxHeadDim] = {};
   const auto row = [&](int32_t slot) {
     if (slot >= from.tokens) return kZeros;
     return static_cast<const int8_t*>(from.v) + slot * from.stride;

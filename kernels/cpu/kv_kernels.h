@@ -11,8 +11,6 @@
 namespace kvasir {
 namespace {
 
-constexpr int kMaxStackDim = 512;  // longest head kept on the stack
-
 inline uint16_t RoundToBf16(float value) {
   uint32_t bits;
   __builtin_memcpy(&bits, &value, sizeof bits);
@@ -60,7 +58,7 @@ inline void ScaleEach(const float* scale, int64_t n, float* x) {
 
 inline void StoreToken(const KvTile& tile, int slot, const float* k, const float* v,
                        const Rotation& rotation, void* k_tile, void* v_tile) {
-  float row[kMaxStackDim];
+  float row[kMaxHeadDim];
   RotateRow(k, rotation, tile.head_dim, row);
   if (tile.key_shares != nullptr) ScaleEach(tile.key_shares, tile.head_dim, row);
   StoreKey(tile, slot, row, k_tile);
@@ -126,7 +124,7 @@ inline void ZeroRows(int64_t from, int64_t width, float* scratch) {
 // Keys of `from`, turned, to scratch [16][D'].
 inline void WidenKeys(const KvTile& tile, const KvTokens& from, const Rotation* rotations,
                       float* scratch) {
-  float key[kMaxStackDim], step[kMaxStackDim], low[kMaxStackDim];
+  float key[kMaxHeadDim], step[kMaxHeadDim], low[kMaxHeadDim];
   if (from.dtype == DType::kI4) {
     WidenRow(DType::kF16, from.k_grid.step, 0, tile.head_dim, step);
     WidenRow(DType::kF16, from.k_grid.low, 0, tile.head_dim, low);
