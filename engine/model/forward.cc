@@ -67,6 +67,15 @@ class Pass {
   void RmsNorm(const TensorView& x, const Buffer& weight, int64_t width, const TensorView& out) {
     backend_.Norm(NormKind::kRms, x, width, weight.f32(), nullptr, config_.norm_eps, out);
   }
+  // The rows of x behind a norm, for products to take.
+  Result<NormedRows> Normed(const TensorView& x, const Buffer& weight) {
+    NormedRows rows;
+    rows.x = x;
+    rows.weight = weight.f32();
+    rows.eps = config_.norm_eps;
+    KVASIR_ASSIGN_OR_RETURN(rows.room, Get(kNormed, x.rows, x.cols));
+    return rows;
+  }
   static const float* OrNull(const std::unique_ptr<Buffer>& buffer) {
     return buffer ? buffer->f32() : nullptr;
   }
@@ -74,12 +83,10 @@ class Pass {
   // q, k, v = W norm(x) (+ bias, QK-norm); k, v into the pool and into the captures.
   Status ProjectAndStore(int32_t layer, const TensorView& x) {
     const LayerWeights& w = Weights(layer);
-    TensorView h;
-    KVASIR_ASSIGN_OR_RETURN(h, Get(kNormed, x.rows, config_.width));
+    KVASIR_ASSIGN_OR_RETURN(const NormedRows h, Normed(x, *w.attn_norm));
     KVASIR_ASSIGN_OR_RETURN(q_, Get(kQuery, x.rows, w.q->outputs()));
     KVASIR_ASSIGN_OR_RETURN(k_, Get(kKey, x.rows, w.k->outputs()));
     KVASIR_ASSIGN_OR_RETURN(v_, Get(kValue, x.rows, w.v->outputs()));
-    RmsNorm(x, *w.attn_norm, config_.width, h);
     const Projection projections[] = {{w.q.get(), OrNull(w.q_bias), q_},
                                       {w.k.get(), OrNull(w.k_bias), k_},
                                       {w.v.get(), OrNull(w.v_bias), v_}};
@@ -163,11 +170,10 @@ class Pass {
   // x += W_down (activation(W_gate h) * W_up h), h = norm(x).
   Status FeedForward(int32_t layer, const TensorView& x) {
     const LayerWeights& w = Weights(layer);
-    TensorView h, gate, up;
-    KVASIR_ASSIGN_OR_RETURN(h, Get(kNormed, x.rows, config_.width));
+    KVASIR_ASSIGN_OR_RETURN(const NormedRows h, Normed(x, *w.ffn_norm));
+    TensorView gate, up;
     KVASIR_ASSIGN_OR_RETURN(gate, Get(kGate, x.rows, config_.ffn_width));
     KVASIR_ASSIGN_OR_RETURN(up, Get(kUp, x.rows, config_.ffn_width));
-    RmsNorm(x, *w.ffn_norm, config_.width, h);
     const FeedForwardWeights weights{w.gate.get(), w.up.get(), w.down.get(), config_.activation};
     return AddWithNorm(w.post_ffn_norm, x, [&](bool accumulate, const TensorView& out) {
       backend_.FeedForward(h, weights, accumulate, gate, up, out);
@@ -189,11 +195,11 @@ class Pass {
   }
 
   Status Head(const TensorView& x, std::vector<float>* logits) {
-    TensorView h, out;
-    KVASIR_ASSIGN_OR_RETURN(h, Get(kNormed, x.rows, config_.width));
+    KVASIR_ASSIGN_OR_RETURN(const NormedRows h, Normed(x, *model_.output_norm));
+    TensorView out;
     KVASIR_ASSIGN_OR_RETURN(out, Get(kLogits, x.rows, config_.vocab));
-    RmsNorm(x, *model_.output_norm, config_.width, h);
-    backend_.MatMul(h, model_.OutputHead(), nullptr, false, out);
+    const Projection head{&model_.OutputHead(), nullptr, out};
+    backend_.MatMul(h, {&head, 1});
     logits->resize(static_cast<size_t>(out.rows * out.cols));
     backend_.Download(out.data, logits->data(), logits->size() * sizeof(float));
     return Status::Ok();

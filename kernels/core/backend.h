@@ -80,6 +80,16 @@ enum class NormKind : uint8_t {
 
 enum class ActivationKind : uint8_t { kSilu, kGeluTanh, kGeluErf };
 
+// Rows that products take behind a norm of their whole width.
+struct NormedRows {
+  TensorView x;  // [T][E]
+  NormKind kind = NormKind::kRms;
+  const float* weight = nullptr;  // [E]
+  const float* bias = nullptr;    // [E] or null
+  float eps = 0.0f;
+  TensorView room;  // [T][E]: where the normed rows may lie; undefined afterwards
+};
+
 // One of several products that share their input.
 struct Projection {
   const PackedWeight* weight = nullptr;
@@ -165,21 +175,24 @@ class Backend {
   // out [T][N] = (accumulate ? out : 0) + x [T][K] * w^T + bias [N] (or null).
   virtual void MatMul(const TensorView& x, const PackedWeight& w, const float* bias,
                       bool accumulate, const TensorView& out) = 0;
-  // The same for several weights, without accumulating: what they share is done once.
-  virtual void MatMul(const TensorView& x, std::span<const Projection> projections) {
+  // The same of normed rows for several weights, without accumulating: what they share is done
+  // once. The bits of Norm and the products alone.
+  virtual void MatMul(const NormedRows& in, std::span<const Projection> projections) {
+    Norm(in.kind, in.x, in.x.cols, in.weight, in.bias, in.eps, in.room);
     for (const Projection& projection : projections) {
-      MatMul(x, *projection.weight, projection.bias, false, projection.out);
+      MatMul(in.room, *projection.weight, projection.bias, false, projection.out);
     }
   }
   // out [T][F] = activation(gate) * up; up.data null = activation(gate). out may be gate.
   virtual void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                         const TensorView& out) = 0;
-  // out [T][E] = (accumulate ? out : 0) + (activation(x gate^T) * x up^T) down^T, x [T][E]: the
-  // bits of the three operators above. `gate` and `up` [T][F] are room for what lies between.
-  virtual void FeedForward(const TensorView& x, const FeedForwardWeights& weights, bool accumulate,
+  // out [T][E] = (accumulate ? out : 0) + (activation(h gate^T) * h up^T) down^T, h the normed
+  // rows: the bits of the operators above. `gate` and `up` [T][F] are room for what lies between.
+  // out may be in.x.
+  virtual void FeedForward(const NormedRows& in, const FeedForwardWeights& weights, bool accumulate,
                            const TensorView& gate, const TensorView& up, const TensorView& out) {
     const Projection projections[] = {{weights.gate, nullptr, gate}, {weights.up, nullptr, up}};
-    MatMul(x, projections);
+    MatMul(in, projections);
     Activate(weights.activation, gate, up, gate);
     MatMul(gate, *weights.down, nullptr, accumulate, out);
   }

@@ -87,9 +87,12 @@ bool BlockMultiplier<Ops>::Takes(const PackedWeight& weight) {
 }
 
 template <class Ops>
-void BlockMultiplier<Ops>::MatMul(const TensorView& x, std::span<const Projection> projections,
-                                  bool accumulate) {
-  KVASIR_CHECK(x.dtype == DType::kF32);
+const int64_t BlockMultiplier<Ops>::kMostNormed = kSumBytes / int64_t{sizeof(float)};
+
+template <class Ops>
+void BlockMultiplier<Ops>::MatMul(const TensorView& x, const RowNorm* norm,
+                                  std::span<const Projection> projections, bool accumulate) {
+  KVASIR_CHECK(x.dtype == DType::kF32 && (norm == nullptr || x.cols <= kMostNormed));
   for (const Projection& projection : projections) {
     const PackedView& view = ViewOf(*projection.weight);
     KVASIR_CHECK(projection.out.dtype == DType::kF32 && x.rows == projection.out.rows &&
@@ -100,22 +103,27 @@ void BlockMultiplier<Ops>::MatMul(const TensorView& x, std::span<const Projectio
   const int64_t rounds = DivideUp(x.rows, most);
   for (int64_t round = 0; round < rounds; ++round) {
     const int64_t first = round * x.rows / rounds, last = (round + 1) * x.rows / rounds;
-    RoundRows(RowsOf(x, first, last - first));
+    RoundRows(RowsOf(x, first, last - first), norm);
     MultiplyRows(
         {projections, accumulate, rows_.template As<Block>(), blocks, first, last - first});
   }
 }
 
 template <class Ops>
-void BlockMultiplier<Ops>::RoundRows(const TensorView& x) {
+void BlockMultiplier<Ops>::RoundRows(const TensorView& x, const RowNorm* norm) {
   const int64_t blocks = DivideUp(x.cols, Ops::kBlockInputs);
   Block* const to = rows_.template As<Block>();
   const int64_t tasks = std::clamp<int64_t>(x.rows * x.cols / kMinRoundTask, 1,
                                             threads_->threads() * kTasksPerThread);
-  threads_->ParallelFor(std::min(tasks, x.rows), [&](int64_t task, int) {
-    const int64_t count = std::min(tasks, x.rows);
+  const int64_t count = std::min(tasks, x.rows);
+  threads_->ParallelFor(count, [&](int64_t task, int thread) {
     for (int64_t row = task * x.rows / count; row < (task + 1) * x.rows / count; ++row) {
-      ops_->round(x.f32_row(row), x.cols, to + row * blocks);
+      const float* values = x.f32_row(row);
+      if (norm != nullptr) {
+        norm->Apply(values, x.cols, Scratch(thread));
+        values = Scratch(thread);
+      }
+      ops_->round(values, x.cols, to + row * blocks);
     }
   });
 }
@@ -278,9 +286,9 @@ bool BlockMultiplier<Ops>::TakesTogether(int64_t rows, const FeedForwardWeights&
 }
 
 template <class Ops>
-void BlockMultiplier<Ops>::FeedForward(const TensorView& x, const FeedForwardWeights& weights,
-                                       GateFunction activate, bool accumulate,
-                                       const TensorView& out) {
+void BlockMultiplier<Ops>::FeedForward(const TensorView& x, const RowNorm* norm,
+                                       const FeedForwardWeights& weights, GateFunction activate,
+                                       bool accumulate, const TensorView& out) {
   const PackedView &gate = ViewOf(*weights.gate), &up = ViewOf(*weights.up);
   KVASIR_CHECK(x.dtype == DType::kF32 && x.cols == gate.inputs && x.cols == up.inputs);
   KVASIR_CHECK(gate.outputs == up.outputs && gate.outputs == weights.down->inputs());
@@ -294,7 +302,7 @@ void BlockMultiplier<Ops>::FeedForward(const TensorView& x, const FeedForwardWei
   const Projection down{weights.down, nullptr, out};
   for (int64_t round = 0; round < rounds; ++round) {
     const int64_t first = round * x.rows / rounds, rows = (round + 1) * x.rows / rounds - first;
-    RoundRows(RowsOf(x, first, rows));
+    RoundRows(RowsOf(x, first, rows), norm);
     MultiplyGated({gate, up, activate, rows_.template As<Block>(), blocks, rows, hidden, columns});
     MultiplyRows({{&down, 1}, accumulate, hidden, columns, first, rows});
   }

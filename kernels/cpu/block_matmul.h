@@ -35,16 +35,21 @@ class BlockMultiplier {
   // Whether MatMul takes this weight: types that Ops::Takes.
   static bool Takes(const PackedWeight& weight);
 
-  // As Backend::MatMul; every weight is one that it takes. The rows are rounded once for all.
-  void MatMul(const TensorView& x, std::span<const Projection> projections, bool accumulate);
+  // The widest rows that are normed on the way in.
+  static const int64_t kMostNormed;
+
+  // As Backend::MatMul; every weight is one that it takes. The rows are normed (norm null: as they
+  // are) and rounded once for all; no normed value leaves the cache.
+  void MatMul(const TensorView& x, const RowNorm* norm, std::span<const Projection> projections,
+              bool accumulate);
 
   // Whether FeedForward takes these: types that Ops::Takes, and rows enough for tiles that yield
   // whole blocks.
   bool TakesTogether(int64_t rows, const FeedForwardWeights& weights) const;
-  // As Backend::FeedForward. What lies between is rounded where it is computed: no fp32 value of it
-  // leaves the cache.
-  void FeedForward(const TensorView& x, const FeedForwardWeights& weights, GateFunction activate,
-                   bool accumulate, const TensorView& out);
+  // As Backend::FeedForward, rows as in MatMul. What lies between is rounded where it is computed:
+  // no fp32 value of it leaves the cache.
+  void FeedForward(const TensorView& x, const RowNorm* norm, const FeedForwardWeights& weights,
+                   GateFunction activate, bool accumulate, const TensorView& out);
 
  private:
   using Block = typename Ops::Block;
@@ -61,7 +66,7 @@ class BlockMultiplier {
       : ops_(&ops), finish_(&finish), threads_(&threads) {}
   float* Scratch(int thread) const { return scratch_[static_cast<size_t>(thread)].As<float>(); }
 
-  void RoundRows(const TensorView& x);
+  void RoundRows(const TensorView& x, const RowNorm* norm);
   void MultiplyRows(const Product& product);
   void MultiplyDirect(const Product& product);
   void DirectColumn(const Product& product, const Column& column, float* scratch) const;

@@ -93,29 +93,39 @@ class CpuBackend : public Backend {
   void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
               const TensorView& out) override {
     const Projection projection{&w, bias, out};
-    if (TakeAll(int8_, {&projection, 1})) return int8_->MatMul(x, {&projection, 1}, accumulate);
-    if (TakeAll(bf16_, {&projection, 1})) return bf16_->MatMul(x, {&projection, 1}, accumulate);
+    if (TakeAll(int8_, {&projection, 1})) {
+      return int8_->MatMul(x, nullptr, {&projection, 1}, accumulate);
+    }
+    if (TakeAll(bf16_, {&projection, 1})) {
+      return bf16_->MatMul(x, nullptr, {&projection, 1}, accumulate);
+    }
     multiplier_.MatMul(x, w, bias, accumulate, out);
   }
-  void MatMul(const TensorView& x, std::span<const Projection> projections) override {
-    if (TakeAll(int8_, projections)) return int8_->MatMul(x, projections, false);
-    if (TakeAll(bf16_, projections)) return bf16_->MatMul(x, projections, false);
-    Backend::MatMul(x, projections);
+  void MatMul(const NormedRows& in, std::span<const Projection> projections) override {
+    const RowNorm norm = NormOf(in);
+    if (NormsOnTheWay(int8_, in) && TakeAll(int8_, projections)) {
+      return int8_->MatMul(in.x, &norm, projections, false);
+    }
+    if (NormsOnTheWay(bf16_, in) && TakeAll(bf16_, projections)) {
+      return bf16_->MatMul(in.x, &norm, projections, false);
+    }
+    Backend::MatMul(in, projections);
   }
   void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                 const TensorView& out) override {
     CpuActivate(*ops_.elementwise, *threads_, kind, gate, up, out);
   }
-  void FeedForward(const TensorView& x, const FeedForwardWeights& weights, bool accumulate,
+  void FeedForward(const NormedRows& in, const FeedForwardWeights& weights, bool accumulate,
                    const TensorView& gate, const TensorView& up, const TensorView& out) override {
+    const RowNorm norm = NormOf(in);
     const GateFunction activate = GateOf(*ops_.elementwise, weights.activation);
-    if (int8_.has_value() && int8_->TakesTogether(x.rows, weights)) {
-      return int8_->FeedForward(x, weights, activate, accumulate, out);
+    if (NormsOnTheWay(int8_, in) && int8_->TakesTogether(in.x.rows, weights)) {
+      return int8_->FeedForward(in.x, &norm, weights, activate, accumulate, out);
     }
-    if (bf16_.has_value() && bf16_->TakesTogether(x.rows, weights)) {
-      return bf16_->FeedForward(x, weights, activate, accumulate, out);
+    if (NormsOnTheWay(bf16_, in) && bf16_->TakesTogether(in.x.rows, weights)) {
+      return bf16_->FeedForward(in.x, &norm, weights, activate, accumulate, out);
     }
-    Backend::FeedForward(x, weights, accumulate, gate, up, out);
+    Backend::FeedForward(in, weights, accumulate, gate, up, out);
   }
   void Add(const TensorView& x, const TensorView& y) override {
     CpuAdd(*ops_.elementwise, *threads_, x, y);
@@ -137,6 +147,13 @@ class CpuBackend : public Backend {
   }
 
  private:
+  RowNorm NormOf(const NormedRows& in) const {
+    return {ops_.elementwise, in.kind, in.weight, in.bias, in.eps};
+  }
+  template <class Multiplier>
+  static bool NormsOnTheWay(const std::optional<Multiplier>& multiplier, const NormedRows& in) {
+    return multiplier.has_value() && in.x.cols <= Multiplier::kMostNormed;
+  }
   template <class Multiplier>
   static bool TakeAll(const std::optional<Multiplier>& multiplier,
                       std::span<const Projection> projections) {

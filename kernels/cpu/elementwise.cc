@@ -47,22 +47,20 @@ GateFunction GateOf(const ElementwiseOps& ops, ActivationKind kind) {
   return nullptr;
 }
 
+void RowNorm::Apply(const float* x, int64_t n, float* out) const {
+  if (kind == NormKind::kLayer) return ops->layer_norm(x, n, weight, bias, eps, out);
+  ops->rms_norm(x, n, weight, eps, out);
+  if (bias != nullptr) ops->add(out, bias, n);
+}
+
 void CpuNorm(const ElementwiseOps& ops, ThreadPool& threads, NormKind kind, const TensorView& x,
              int64_t width, const float* weight, const float* bias, float eps,
              const TensorView& out) {
   KVASIR_CHECK(width > 0 && x.cols % width == 0 && out.rows == x.rows && out.cols == x.cols);
+  const RowNorm norm{&ops, kind, weight, bias, eps};
   ForRows(threads, x.rows, 4 * x.cols, [&](int64_t row) {
-    const float* in = x.f32_row(row);
-    float* to = out.f32_row(row);
     for (int64_t begin = 0; begin < x.cols; begin += width) {
-      if (kind == NormKind::kRms && bias == nullptr) {
-        ops.rms_norm(in + begin, width, weight, eps, to + begin);
-      } else if (kind == NormKind::kRms) {
-        ops.rms_norm(in + begin, width, weight, eps, to + begin);
-        ops.add(to + begin, bias, width);
-      } else {
-        ops.layer_norm(in + begin, width, weight, bias, eps, to + begin);
-      }
+      norm.Apply(x.f32_row(row) + begin, width, out.f32_row(row) + begin);
     }
   });
 }

@@ -22,6 +22,17 @@ const ElementwiseOps& ElementwiseOpsFor(Isa isa);  // isa is never kAuto
 using GateFunction = void (*)(const float* gate, const float* up, int64_t n, float* out);
 GateFunction GateOf(const ElementwiseOps& ops, ActivationKind kind);
 
+// out [n] = norm(x), x and out of the norm's own width; out may be x.
+struct RowNorm {
+  const ElementwiseOps* ops;
+  NormKind kind;
+  const float* weight;
+  const float* bias;  // or null
+  float eps;
+
+  void Apply(const float* x, int64_t n, float* out) const;
+};
+
 void CpuNorm(const ElementwiseOps& ops, ThreadPool& threads, NormKind kind, const TensorView& x,
              int64_t width, const float* weight, const float* bias, float eps,
              const TensorView& out);

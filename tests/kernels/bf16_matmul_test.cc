@@ -57,7 +57,7 @@ class Bf16MatMulTest : public testing::TestWithParam<Isa> {
   static void Multiply(Bf16Multiplier& multiplier, const TensorView& x, const Weights& w,
                        const float* bias, bool accumulate, const TensorView& out) {
     const Projection projection{w.packed.get(), bias, out};
-    multiplier.MatMul(x, {&projection, 1}, accumulate);
+    multiplier.MatMul(x, nullptr, {&projection, 1}, accumulate);
   }
 
   WeightArena arena_;
@@ -155,7 +155,7 @@ TEST_P(Bf16MatMulTest, ProjectionsShareTheirInput) {
     const TensorView in = F32View(x.data(), rows, k);
     const Projection both[] = {{a.packed.get(), bias.data(), F32View(first.data(), rows, 61)},
                                {b.packed.get(), nullptr, F32View(second.data(), rows, 16)}};
-    multiplier_.MatMul(in, both, false);
+    multiplier_.MatMul(in, nullptr, both, false);
     Multiply(multiplier_, in, a, nullptr, false, F32View(alone.data(), rows, 61));
     for (size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(first[i], alone[i] + bias[i % 61]);
     Multiply(multiplier_, in, a, nullptr, true, F32View(first.data(), rows, 61));

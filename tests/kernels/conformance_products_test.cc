@@ -63,29 +63,51 @@ TEST_P(ConformanceProducts, SixteenBitWeightsOfAnyWidth) {
   }
 }
 
-// Weights of 8 bits, 16 bits and fp32 beside one another, as a file may mix them.
-TEST_P(ConformanceProducts, MixedProjectionsAreThoseOfEach) {
-  constexpr int64_t kRows = 5, kInputs = 64, kOutputs = 33;
-  constexpr DType kTypes[] = {DType::kQ8_0, DType::kBF16, DType::kF16, DType::kF32};
-  const auto x = Normal(kRows * kInputs, random_);
-  Tensor in(*backend_, kRows, kInputs, x);
-  std::vector<std::unique_ptr<PackedWeight>> weights;
-  for (const DType dtype : kTypes) {
-    const auto source = RandomWeights(dtype, kOutputs, kInputs, random_);
-    weights.push_back(std::move(*backend_->Pack(dtype, source.data(), kOutputs, kInputs)));
-  }
-  for (size_t first = 0; first < weights.size(); ++first) {
-    std::vector<std::unique_ptr<Tensor>> outs;
-    std::vector<Projection> projections;
-    for (size_t i = first; i < weights.size(); ++i) {
-      outs.push_back(std::make_unique<Tensor>(*backend_, kRows, kOutputs));
-      projections.push_back({weights[i].get(), nullptr, outs.back()->view()});
+// Products of normed rows have the bits of the norm and of each product alone, for weights of 8
+// bits, 16 bits and fp32 beside one another, as a file may mix them.
+TEST_P(ConformanceProducts, OfNormedRowsAreThoseOfTheirParts) {
+  constexpr int64_t kOutputs = 33;
+  const std::vector<DType> kTypes = {DType::kQ8_0, DType::kQ4_1, DType::kBF16, DType::kF16,
+                                     DType::kF32};
+  struct Case {
+    int64_t rows, inputs;
+    NormKind kind;
+    bool bias;
+  };
+  const Case kCases[] = {{1, 64, NormKind::kRms, false},
+                         {5, 96, NormKind::kRms, true},
+                         {40, 608, NormKind::kRms, false},
+                         {131, 64, NormKind::kLayer, true},
+                         {3, 32768, NormKind::kRms, false},
+                         {3, 32768 + 32, NormKind::kLayer, false}};  // wider than is normed at once
+  for (const Case& c : kCases) {
+    Tensor x(*backend_, c.rows, c.inputs, Normal(static_cast<size_t>(c.rows * c.inputs), random_));
+    const auto width = static_cast<size_t>(c.inputs);
+    Tensor weight(*backend_, 1, c.inputs, Normal(width, random_));
+    Tensor bias(*backend_, 1, c.inputs, Normal(width, random_));
+    Tensor room(*backend_, c.rows, c.inputs), normed(*backend_, c.rows, c.inputs);
+    NormedRows in{x.view(), c.kind,     weight.view().f32(), c.bias ? bias.view().f32() : nullptr,
+                  1e-5f,    room.view()};
+    backend_->Norm(in.kind, in.x, c.inputs, in.weight, in.bias, in.eps, normed.view());
+    std::vector<std::unique_ptr<PackedWeight>> weights;
+    for (const DType dtype : kTypes) {
+      const auto source = RandomWeights(dtype, kOutputs, c.inputs, random_);
+      weights.push_back(std::move(*backend_->Pack(dtype, source.data(), kOutputs, c.inputs)));
     }
-    backend_->MatMul(in.view(), projections);
-    for (size_t i = first; i < weights.size(); ++i) {
-      Tensor alone(*backend_, kRows, kOutputs);
-      backend_->MatMul(in.view(), *weights[i], nullptr, false, alone.view());
-      EXPECT_EQ(outs[i - first]->Pull(), alone.Pull());
+    // The first `first` left out: what remains is of fewer kinds.
+    for (const size_t first : {0, 1, 2, 4}) {
+      std::vector<std::unique_ptr<Tensor>> outs;
+      std::vector<Projection> projections;
+      for (size_t i = first; i < (first == 0 ? 2 : weights.size()); ++i) {
+        outs.push_back(std::make_unique<Tensor>(*backend_, c.rows, kOutputs));
+        projections.push_back({weights[i].get(), nullptr, outs.back()->view()});
+      }
+      backend_->MatMul(in, projections);
+      for (size_t i = 0; i < projections.size(); ++i) {
+        Tensor alone(*backend_, c.rows, kOutputs);
+        backend_->MatMul(normed.view(), *projections[i].weight, nullptr, false, alone.view());
+        ASSERT_EQ(outs[i]->Pull(), alone.Pull()) << c.inputs << " inputs, " << i + first;
+      }
     }
   }
 }

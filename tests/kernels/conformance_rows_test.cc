@@ -279,13 +279,15 @@ TEST_P(ConformanceFeedForward, BitsOfItsParts) {
       Tensor a(*backend_, rows, kHidden), b(*backend_, rows, kHidden);
       Tensor want(*backend_, rows, kWidth, Normal(count, random_));
       Tensor got(*backend_, rows, kWidth, want.host);
-      const Projection projections[] = {{gate.get(), nullptr, a.view()},
-                                        {up.get(), nullptr, b.view()}};
-      backend_->MatMul(x.view(), projections);
+      Tensor weight(*backend_, 1, kWidth, Normal(kWidth, random_)), h(*backend_, rows, kWidth);
+      const NormedRows in{x.view(), NormKind::kRms, weight.view().f32(), nullptr, 1e-5f, h.view()};
+      backend_->Norm(in.kind, in.x, kWidth, in.weight, in.bias, in.eps, h.view());
+      backend_->MatMul(h.view(), *gate, nullptr, false, a.view());
+      backend_->MatMul(h.view(), *up, nullptr, false, b.view());
       backend_->Activate(kind, a.view(), b.view(), a.view());
       backend_->MatMul(a.view(), *down, nullptr, accumulate, want.view());
-      backend_->FeedForward(x.view(), {gate.get(), up.get(), down.get(), kind}, accumulate,
-                            a.view(), b.view(), got.view());
+      backend_->FeedForward(in, {gate.get(), up.get(), down.get(), kind}, accumulate, a.view(),
+                            b.view(), got.view());
       ASSERT_EQ(std::memcmp(got.Pull().data(), want.Pull().data(), 4 * count), 0)
           << TraitsOf(type[0]).name << " rows " << rows;
     }

@@ -64,8 +64,8 @@ struct Bench {
   void Multiply(const CpuPackedWeight& w, int64_t rows) {
     const TensorView in = F32View(x.data(), rows, w.inputs());
     const Projection projection{&w, nullptr, F32View(out.data(), rows, w.outputs())};
-    if (UsesInt8()) return int8->MatMul(in, {&projection, 1}, false);
-    if (UsesBf16()) return bf16->MatMul(in, {&projection, 1}, false);
+    if (UsesInt8()) return int8->MatMul(in, nullptr, {&projection, 1}, false);
+    if (UsesBf16()) return bf16->MatMul(in, nullptr, {&projection, 1}, false);
     multiplier.MatMul(in, w, nullptr, false, projection.out);
   }
   // Of the arithmetic at hand, 1e9 operations a second.
