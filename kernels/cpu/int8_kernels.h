@@ -61,6 +61,20 @@ struct Int8Block {
     return word % 2 == 0 ? V::LowNibbles(words) : V::HighNibbles(words);
   }
 
+  // The sum of a part's quants, to become that of u - c. 4-bit quants are added as bytes first: a
+  // block's eight words, 120 at most, fit.
+  struct QuantSum {
+    typename V::I sum = kNibbles ? V::ZeroI() : V::BeginSum(kQuantStart);
+
+    KVASIR_INLINE void Add(typename V::I weights) {
+      sum = kNibbles ? V::AddBytes(sum, weights) : V::template Dot<false>(sum, weights, V::Ones());
+    }
+    KVASIR_INLINE F End() const {
+      if constexpr (!kNibbles) return V::template EndSum<false>(sum, kQuantStart);
+      return V::template EndSum<true>(
+          V::template Dot<true>(V::BeginSum(kQuantStart), sum, V::Ones()), kQuantStart);
+    }
+  };
   // Where the sum of a part's quants begins that ends as the sum of u - c.
   static constexpr int32_t kQuantStart = kDotStart - kCentre * (kQuantizedInputs / kScales);
   // Pairs (sum t, r) from that sum.
@@ -123,13 +137,13 @@ struct Int8Direct {
   static KVASIR_INLINE void AddPart(const Block* blocks, int part, const QuantizedBlock* const* x,
                                     int64_t at, F (&sums)[R][P]) {
     constexpr int kWords = 8 / Block::kScales;
-    I dots[R][P], quant_sums[P];
+    I dots[R][P];
+    typename Block::QuantSum quant_sums[P];
     const auto start = [&](int r) {
       return StartOf<Block::kNibbles, Block::kFine>(Block::kPacked, x[r][at], part);
     };
     KVASIR_UNROLL
     for (int p = 0; p < P; ++p) {
-      quant_sums[p] = V::BeginSum(Block::kQuantStart);
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) dots[r][p] = V::BeginSum(start(r));
     }
@@ -139,7 +153,7 @@ struct Int8Direct {
       KVASIR_UNROLL
       for (int p = 0; p < P; ++p) {
         weights[p] = blocks[p].Word(word);
-        quant_sums[p] = V::template Dot<Block::kNibbles>(quant_sums[p], weights[p], V::Ones());
+        quant_sums[p].Add(weights[p]);
       }
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
@@ -151,8 +165,7 @@ struct Int8Direct {
     }
     KVASIR_UNROLL
     for (int p = 0; p < P; ++p) {
-      const I correction = blocks[p].Correction(
-          V::template EndSum<Block::kNibbles>(quant_sums[p], Block::kQuantStart));
+      const I correction = blocks[p].Correction(quant_sums[p].End());
       KVASIR_UNROLL
       for (int r = 0; r < R; ++r) {
         sums[r][p] = AddBlock<V, Block::kNibbles>(
@@ -243,17 +256,16 @@ template <class V, class Block>
 void UnpackBlock(const Block& block, uint8_t* b) {
   constexpr int kWords = 8 / Block::kScales;
   for (int part = 0; part < Block::kScales; ++part) {
-    typename V::I quant_sum = V::BeginSum(Block::kQuantStart);
+    typename Block::QuantSum quant_sum;
     KVASIR_UNROLL
     for (int word = part * kWords; word < (part + 1) * kWords; ++word) {
       const typename V::I weights = block.Word(word);
-      quant_sum = V::template Dot<Block::kNibbles>(quant_sum, weights, V::Ones());
+      quant_sum.Add(weights);
       V::StoreI(b + 64 * word, weights);
     }
     uint8_t* const scales = b + 512 + 128 * part;
     V::Store(reinterpret_cast<float*>(scales), block.scale[part]);
-    V::StoreI(scales + 64,
-              block.Correction(V::template EndSum<Block::kNibbles>(quant_sum, Block::kQuantStart)));
+    V::StoreI(scales + 64, block.Correction(quant_sum.End()));
   }
 }
 

@@ -115,6 +115,7 @@ struct Vector {
     const __m256i values = _mm256_set1_epi32(word);
     return {values, values};
   }
+  static I AddBytes(I a, I b) { return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
   static I Ones() { return {_mm256_set1_epi8(1), _mm256_set1_epi8(1)}; }
   // sums + four products a lane of unsigned weights and signed values, exact.
   //  - weights below 16: pairs of products in 16 bits; those of a block of 32 inputs, 16 * 15 *

@@ -80,6 +80,7 @@ struct Vector {
     __builtin_memcpy(&word, four, sizeof word);
     return _mm512_set1_epi32(word);
   }
+  static I AddBytes(I a, I b) { return _mm512_add_epi8(a, b); }
   static I Ones() { return _mm512_set1_epi8(1); }
   // sums + four products a lane of unsigned weights and signed values, exact. Written out: GCC 12
   // copies the sums before each of these instructions, which halves their rate.

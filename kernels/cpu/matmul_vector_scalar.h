@@ -116,6 +116,10 @@ struct Vector {
     std::memcpy(&word, four, sizeof word);
     return EachWord([&](int) { return word; });
   }
+  // None of the sums may pass 255.
+  static I AddBytes(const I& a, const I& b) {
+    return EachWord([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
   static I Ones() {
     return EachWord([](int) { return 0x01010101u; });
   }
