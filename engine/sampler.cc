@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -9,6 +10,14 @@
 
 namespace kvasir {
 namespace {
+
+// Integers in the order of floats: NaNs lie below -infinity's or above infinity's, both zeros at 0.
+int32_t OrderedKey(float value) {
+  const auto bits = std::bit_cast<int32_t>(value + 0.0f);
+  return bits ^ (bits >> 31 & 0x7fffffff);
+}
+const int32_t kLeastKey = OrderedKey(-std::numeric_limits<float>::infinity());
+const int32_t kInfinityKey = OrderedKey(std::numeric_limits<float>::infinity());
 
 constexpr auto kHeavierFirst = [](const auto& a, const auto& b) {
   return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
@@ -23,33 +32,46 @@ bool NeedsHistory(const SamplingParams& params) {
 
 void Sampler::Adjust(std::span<const float> logits, const SamplingParams& params,
                      const TokenHistory& history) {
-  adjusted_.assign(logits.begin(), logits.end());
-  for (const auto& [id, bias] : params.logit_bias) adjusted_[size_t(id)] += bias;
+  adjusted_ = logits;
+  if (params.logit_bias.empty() && !NeedsHistory(params)) return;
+  edited_.assign(logits.begin(), logits.end());
+  adjusted_ = edited_;
+  for (const auto& [id, bias] : params.logit_bias) edited_[size_t(id)] += bias;
   if (params.repetition_penalty != 1.0f) {
     for (const int32_t id : history.seen) {
-      float& logit = adjusted_[size_t(id)];
+      float& logit = edited_[size_t(id)];
       logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
     }
   }
   for (const auto& [id, count] : history.answered) {
-    adjusted_[size_t(id)] -=
+    edited_[size_t(id)] -=
         params.presence_penalty + params.frequency_penalty * static_cast<float>(count);
   }
 }
 
-// -1 if a logit is NaN or +infinity, or if all are -infinity.
+// -1 if a logit is NaN or +infinity, or if all are -infinity. Extremes of integers make vectors
+// where those of floats, which are not associative, do not.
 int32_t Sampler::Argmax() const {
-  float best = -std::numeric_limits<float>::infinity();
-  int32_t best_id = -1;
-  for (size_t id = 0; id < adjusted_.size(); ++id) {
-    const float logit = adjusted_[id];
-    if (!(logit < std::numeric_limits<float>::infinity())) return -1;
-    if (logit > best) {
-      best = logit;
-      best_id = static_cast<int32_t>(id);
+  constexpr size_t kRun = 1024;
+  int32_t best = kLeastKey;
+  std::span<const float> where;
+  for (size_t begin = 0; begin < adjusted_.size(); begin += kRun) {
+    const auto run = adjusted_.subspan(begin, std::min(kRun, adjusted_.size() - begin));
+    int32_t least = kInfinityKey, greatest = kLeastKey;
+    for (const float logit : run) {
+      const int32_t key = OrderedKey(logit);
+      least = std::min(least, key);
+      greatest = std::max(greatest, key);
+    }
+    if (least < kLeastKey || greatest >= kInfinityKey) return -1;
+    if (greatest > best) {
+      best = greatest;
+      where = run;
     }
   }
-  return best_id;
+  if (best == kLeastKey) return -1;
+  const auto first = std::max_element(where.begin(), where.end());
+  return static_cast<int32_t>(&*first - adjusted_.data());
 }
 
 void Sampler::KeepTopK(int32_t k) {

@@ -59,7 +59,8 @@ class Sampler {
   int32_t Pick(double uniform) const;
   void TakeLogprobs(const SamplingParams& params, float max_logit, Sample* sample) const;
 
-  std::vector<float> adjusted_;  // [V] after bias and penalties
+  std::vector<float> edited_;        // [V] after bias and penalties, if there are any
+  std::span<const float> adjusted_;  // those, or the model's own
   std::vector<Candidate> candidates_;
 };
 

@@ -48,8 +48,8 @@ class Pass {
       KVASIR_RETURN_IF_ERROR(FeedForward(layer, x));
     }
     KVASIR_RETURN_IF_ERROR(ProjectAndStore(last, x));
-    logits->clear();
     if (!probe && !batch_.logit_rows.empty()) return Finish(last, x, logits);
+    logits->clear();
     return MassesOf(last).empty() ? Status::Ok() : Attend(last).status();
   }
 
@@ -242,8 +242,10 @@ Result<TensorView> Workspace::Get(size_t slot, int64_t rows, int64_t cols) {
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
                const ForwardOptions& options, std::vector<float>* logits) {
   KVASIR_CHECK(pool.layout().layers == model.config.layers);
-  logits->clear();
-  if (batch.rows() == 0) return Status::Ok();
+  if (batch.rows() == 0) {
+    logits->clear();
+    return Status::Ok();
+  }
   KVASIR_RETURN_IF_ERROR(CheckTokens(model.config, batch.token_ids));
   Backend& backend = workspace.backend();
   backend.BeginStep();

@@ -50,7 +50,7 @@ struct ForwardOptions {
 };
 
 // Writes K and V of all rows into the pool and logits [batch.logit_rows.size()][V] to host memory
-// `logits` (resized).
+// `logits` (resized; undefined after an error).
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
                const ForwardOptions& options, std::vector<float>* logits);
 

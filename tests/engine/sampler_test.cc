@@ -66,6 +66,30 @@ TEST(Sampler, GreedyTakesTheLowestIdOfATie) {
   EXPECT_EQ(Token({-5, -7, -5}, {}), 0);
 }
 
+// Over lengths that fill no unit of any kind of loop.
+TEST(Sampler, GreedyLooksAtEveryPlace) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  std::mt19937 random(3);
+  for (const size_t vocab : {1u, 15u, 1024u, 1025u, 5003u}) {
+    std::vector<float> logits(vocab);
+    for (int turn = 0; turn < 20; ++turn) {
+      for (float& logit : logits) logit = -1.0f - static_cast<float>(random() % 1000);
+      const size_t first = random() % vocab, second = first + random() % (vocab - first);
+      logits[first] = logits[second] = turn % 2 == 0 ? -0.5f : 7.0f;
+      EXPECT_EQ(Token(logits, {}), static_cast<int32_t>(first));
+      logits[first] = -0.0f;
+      logits[second] = first == second ? -0.0f : 0.0f;
+      EXPECT_EQ(Token(logits, {}), static_cast<int32_t>(first));
+      for (const float bad : {nan, -nan, inf}) {
+        const float kept = std::exchange(logits[random() % vocab], bad);
+        EXPECT_FALSE(Sampler().Draw(logits, {}, {}, 0).ok());
+        *std::find_if(logits.begin(), logits.end(), [](float v) { return !(v < 1e30f); }) = kept;
+      }
+    }
+  }
+}
+
 TEST(Sampler, PenaltiesByHand) {
   SamplingParams params;
   params.repetition_penalty = 2.0f;
