@@ -101,6 +101,39 @@ Result<Stream> CreateStream(bool urgent) {
 
 void DestroyStream(Stream stream) { cudaStreamDestroy(static_cast<cudaStream_t>(stream)); }
 
+Result<Event> CreateEvent() {
+  cudaEvent_t event = nullptr;
+  KVASIR_RETURN_IF_ERROR(
+      Done("an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+  return Event{event};
+}
+
+void DestroyEvent(Event event) { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
+
+Status RecordEvent(Event event, Stream stream) {
+  return Done("recording an event",
+              cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)));
+}
+
+Status WaitForEvent(Stream stream, Event event) {
+  return Done("waiting for an event", cudaStreamWaitEvent(static_cast<cudaStream_t>(stream),
+                                                          static_cast<cudaEvent_t>(event), 0));
+}
+
+Status AwaitEvent(Event event) {
+  return Done("the card", cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+}
+
+Result<bool> HasPassed(Event event) {
+  const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event));
+  if (error == cudaErrorNotReady) {
+    cudaGetLastError();  // which is no error
+    return false;
+  }
+  KVASIR_RETURN_IF_ERROR(Done("the card", error));
+  return true;
+}
+
 Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream) {
   if (bytes == 0) return Status::Ok();
   return Done("copy to the card", cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice,

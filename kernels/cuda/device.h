@@ -13,6 +13,7 @@
 namespace kvasir::cuda {
 
 using Stream = void*;
+using Event = void*;
 
 struct DeviceInfo {
   std::string name;
@@ -36,7 +37,18 @@ void FreePinnedMemory(void* pointer);
 Result<Stream> CreateStream(bool urgent);
 void DestroyStream(Stream stream);
 
-// The source may be changed once the call returns, unless it is pinned.
+// A place in a stream's work. Before its first record it has passed.
+Result<Event> CreateEvent();
+void DestroyEvent(Event event);
+Status RecordEvent(Event event, Stream stream);
+// What is queued on `stream` from now on waits for the event's last record; the caller does not.
+Status WaitForEvent(Stream stream, Event event);
+// The caller waits.
+Status AwaitEvent(Event event);
+Result<bool> HasPassed(Event event);
+
+// The source may be changed once the call returns, unless it is pinned: then it is read when the
+// copy's turn comes. Copies from other memory may wait for the stream.
 Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream);
 // The bytes are there after Synchronize().
 Status CopyToHost(void* host, const void* device, size_t bytes, Stream stream);

@@ -1,22 +1,53 @@
-// kernels/cuda/device.h on host memory: everything queued is done at once.
+// kernels/cuda/device.h on host memory.
 #include "kernels/cuda/device.h"
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "tests/kernels/cuda_emulation/block.h"
 #include "tests/kernels/cuda_emulation/device.h"
 #include "tests/kernels/cuda_emulation/memory.h"
+#include "tests/kernels/cuda_emulation/streams.h"
 
 namespace kvasir::emulation {
 namespace {
 
 std::mutex mutex;
 Status missing, lost;
+DeviceCalls calls;
+std::map<const char*, size_t> pinned;  // by begin
+
+void Count(size_t DeviceCalls::*what) {
+  const std::lock_guard lock(mutex);
+  ++(calls.*what);
+}
+
+bool IsPinned(const void* pointer, size_t bytes) {
+  const std::lock_guard lock(mutex);
+  const auto* const address = static_cast<const char*>(pointer);
+  auto found = pinned.upper_bound(address);
+  if (found == pinned.begin()) return false;
+  --found;
+  return address + bytes <= found->first + found->second;
+}
+
+// Host memory of a copy.
+bool CheckPinned(const void* host, size_t bytes) {
+  if (IsPinned(host, bytes)) return true;
+  Count(&DeviceCalls::unpinned);
+  return false;
+}
 
 }  // namespace
+
+DeviceCalls CallsSoFar() {
+  const std::lock_guard lock(mutex);
+  return calls;
+}
 
 void MissDevice(Status why) {
   const std::lock_guard lock(mutex);
@@ -56,53 +87,106 @@ Result<DeviceInfo> OpenDevice() {
 
 Result<void*> AllocateDeviceMemory(size_t bytes) {
   KVASIR_RETURN_IF_ERROR(State());
+  emulation::Count(&emulation::DeviceCalls::allocations);
   void* const memory = emulation::AllocateDevice(bytes);
   if (memory == nullptr) {
     return ResourceExhausted("no device memory for " + std::to_string(bytes) + " bytes");
   }
   return memory;
 }
-void FreeDeviceMemory(void* pointer) { emulation::FreeDevice(pointer); }
+void FreeDeviceMemory(void* pointer) {
+  emulation::RunAllStreams();
+  emulation::FreeDevice(pointer);
+}
 
 Result<void*> AllocatePinnedMemory(size_t bytes) {
   KVASIR_RETURN_IF_ERROR(State());
-  return std::malloc(bytes);
+  emulation::Count(&emulation::DeviceCalls::allocations);
+  void* const memory = std::malloc(bytes);
+  const std::lock_guard lock(emulation::mutex);
+  emulation::pinned[static_cast<const char*>(memory)] = bytes;
+  return memory;
 }
-void FreePinnedMemory(void* pointer) { std::free(pointer); }
+void FreePinnedMemory(void* pointer) {
+  emulation::RunAllStreams();
+  const std::lock_guard lock(emulation::mutex);
+  emulation::pinned.erase(static_cast<const char*>(pointer));
+  std::free(pointer);
+}
 
 Result<Stream> CreateStream(bool) {
   KVASIR_RETURN_IF_ERROR(State());
-  return Stream{nullptr};
+  return emulation::OpenStream();
 }
-void DestroyStream(Stream) {}
+void DestroyStream(Stream stream) { emulation::CloseStream(stream); }
 
-Status CopyToDevice(void* device, const void* host, size_t bytes, Stream) {
+Result<Event> CreateEvent() {
+  KVASIR_RETURN_IF_ERROR(State());
+  return emulation::OpenEvent();
+}
+void DestroyEvent(Event event) { emulation::CloseEvent(event); }
+Status RecordEvent(Event event, Stream stream) {
+  KVASIR_RETURN_IF_ERROR(State());
+  emulation::RecordOn(event, stream);
+  return Status::Ok();
+}
+Status WaitForEvent(Stream stream, Event event) {
+  KVASIR_RETURN_IF_ERROR(State());
+  emulation::QueueWait(stream, event);
+  return Status::Ok();
+}
+Status AwaitEvent(Event event) {
+  if (!emulation::HasRun(event)) emulation::Count(&emulation::DeviceCalls::waits);
+  emulation::RunUntil(event);
+  return State();
+}
+Result<bool> HasPassed(Event event) {
+  KVASIR_RETURN_IF_ERROR(State());
+  return emulation::HasRun(event);
+}
+
+Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (bytes == 0) return Status::Ok();
   CheckExtent(device, bytes);
-  std::memcpy(device, host, bytes);
+  emulation::Count(&emulation::DeviceCalls::uploads);
+  if (emulation::CheckPinned(host, bytes)) {
+    emulation::QueueWork(stream, [=] { std::memcpy(device, host, bytes); });
+    return Status::Ok();
+  }
+  const auto* const from = static_cast<const char*>(host);
+  emulation::QueueWork(stream, [device, copy = std::vector<char>(from, from + bytes)] {
+    std::memcpy(device, copy.data(), copy.size());
+  });
   return Status::Ok();
 }
 
-Status CopyToHost(void* host, const void* device, size_t bytes, Stream) {
+Status CopyToHost(void* host, const void* device, size_t bytes, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (bytes == 0) return Status::Ok();
   CheckExtent(device, bytes);
-  std::memcpy(host, device, bytes);
+  emulation::CheckPinned(host, bytes);
+  emulation::QueueWork(stream, [=] { std::memcpy(host, device, bytes); });
   return Status::Ok();
 }
 
-Status CopyRuns(void* to, const void* from, const Runs& runs, Stream) {
+Status CopyRuns(void* to, const void* from, const Runs& runs, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (runs.rows == 0) return Status::Ok();
   CheckExtent(from, (runs.rows - 1) * runs.from_stride + runs.width);
-  for (size_t row = 0; row < runs.rows; ++row) {
-    std::memcpy(static_cast<char*>(to) + row * runs.to_stride,
-                static_cast<const char*>(from) + row * runs.from_stride, runs.width);
-  }
+  emulation::QueueWork(stream, [=] {
+    for (size_t row = 0; row < runs.rows; ++row) {
+      std::memcpy(static_cast<char*>(to) + row * runs.to_stride,
+                  static_cast<const char*>(from) + row * runs.from_stride, runs.width);
+    }
+  });
   return Status::Ok();
 }
 
-Status Synchronize(Stream) { return State(); }
+Status Synchronize(Stream stream) {
+  emulation::Count(&emulation::DeviceCalls::waits);
+  emulation::RunQueued(stream);
+  return State();
+}
 
 }  // namespace kvasir::cuda

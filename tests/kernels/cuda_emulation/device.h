@@ -1,5 +1,7 @@
-// How tests break the emulated card.
+// How tests break the emulated card, and what they may count of it.
 #pragma once
+
+#include <cstddef>
 
 #include "kernels/core/status.h"
 
@@ -9,5 +11,14 @@ namespace kvasir::emulation {
 void MissDevice(Status why);
 // Every call fails with this from now on, as CUDA's do once a card is lost; Ok = it is back.
 void LoseDevice(Status why);
+
+// Calls since the process began.
+struct DeviceCalls {
+  size_t allocations = 0;  // of the card's memory and of pinned memory
+  size_t waits = 0;        // of a host thread for the card
+  size_t uploads = 0;
+  size_t unpinned = 0;  // copies from or to memory that is not pinned: they may wait
+};
+DeviceCalls CallsSoFar();
 
 }  // namespace kvasir::emulation

@@ -3,13 +3,20 @@
 
 #include "kernels/core/dtype.h"
 #include "tests/kernels/cuda_emulation/checked.h"
+#include "tests/kernels/cuda_emulation/streams.h"
 
 namespace kvasir::cuda {
 namespace {
 
 class PlainGemm final : public Gemm {
  public:
-  Status Multiply(Stream, const GemmArgs& args) override {
+  Status Multiply(Stream stream, const GemmArgs& args) override {
+    emulation::QueueWork(stream, [args] { Run(args); });
+    return Status::Ok();
+  }
+
+ private:
+  static void Run(const GemmArgs& args) {
     const Global<const uint16_t> weight(args.weight), x(args.x);
     const Global<float> out(args.out);
     for (int64_t row = 0; row < args.rows; ++row) {
@@ -22,7 +29,6 @@ class PlainGemm final : public Gemm {
         to = static_cast<float>(args.accumulate ? to + sum : sum);
       }
     }
-    return Status::Ok();
   }
 };
 

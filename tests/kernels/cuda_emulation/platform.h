@@ -1,6 +1,6 @@
 // What kernels/cuda/platform.cuh gives a kernel in CUDA, in plain C++: the same names, each with a
-// plain definition. Kernels run on the calling thread when they are launched; launches from
-// several threads may run at once. Seeds of thread order: SetSeed().
+// plain definition. Kernels run when their stream does (streams.h), at once on the null stream; on
+// that launches from several threads may run at once. Seeds of thread order: SetSeed().
 #pragma once
 
 #include <bit>
@@ -16,6 +16,7 @@
 #include "kernels/core/status.h"
 #include "tests/kernels/cuda_emulation/block.h"
 #include "tests/kernels/cuda_emulation/checked.h"
+#include "tests/kernels/cuda_emulation/streams.h"
 
 #define __global__
 #define __device__ inline
@@ -228,10 +229,12 @@ void RunGrid(const LaunchShape& shape, const std::function<void()>& body);
 
 // The parameters are made once, as CUDA copies them once, and each thread gets its copy.
 template <typename... P, typename... A>
-Status Launch(Stream, const LaunchShape& shape, void (*kernel)(P...), A&&... arguments) {
+Status Launch(Stream stream, const LaunchShape& shape, void (*kernel)(P...), A&&... arguments) {
   KVASIR_RETURN_IF_ERROR(emulation::TakeLaunchFailure());
   const std::tuple<P...> parameters(std::forward<A>(arguments)...);
-  detail::RunGrid(shape, [&] { std::apply(kernel, parameters); });
+  emulation::QueueWork(stream, [shape, kernel, parameters] {
+    detail::RunGrid(shape, [&] { std::apply(kernel, parameters); });
+  });
   return Status::Ok();
 }
 

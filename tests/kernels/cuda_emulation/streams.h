@@ -1,0 +1,27 @@
+// Streams of the emulated card. What is queued runs when somebody waits for it, so as late as a
+// card may run it: what needs an order that nobody asked for finds memory as it was before. Within
+// a stream in order, on the thread that waits. Thread-safe.
+#pragma once
+
+#include <functional>
+
+namespace kvasir::emulation {
+
+void* OpenStream();
+void CloseStream(void* stream);  // runs what is queued
+
+// On the null stream at once.
+void QueueWork(void* stream, std::function<void()> work);
+void RunQueued(void* stream);
+// What freeing memory waits for.
+void RunAllStreams();
+
+void* OpenEvent();
+void CloseEvent(void* event);
+void RecordOn(void* event, void* stream);
+void QueueWait(void* stream, void* event);
+void RunUntil(void* event);
+// Whether the work before the event has run. Nothing runs by being asked for.
+bool HasRun(void* event);
+
+}  // namespace kvasir::emulation
