@@ -216,6 +216,18 @@ class Pass {
   TensorView q_, k_, v_;  // of the layer at hand
 };
 
+// Ended however it is left: what was captured is then in place, or nobody writes it any more.
+class Step {
+ public:
+  explicit Step(Backend& backend) : backend_(backend) { backend_.BeginStep(); }
+  ~Step() { backend_.EndStep(); }
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+ private:
+  Backend& backend_;
+};
+
 Status CheckTokens(const ModelConfig& config, const std::vector<int32_t>& ids) {
   for (const int32_t id : ids) {
     if (id < 0 || id >= config.vocab) {
@@ -247,11 +259,8 @@ Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspa
     return Status::Ok();
   }
   KVASIR_RETURN_IF_ERROR(CheckTokens(model.config, batch.token_ids));
-  Backend& backend = workspace.backend();
-  backend.BeginStep();
-  const Status status = Pass(model, pool, batch, workspace, options).Run(logits);
-  backend.EndStep();
-  return status;
+  const Step step(workspace.backend());
+  return Pass(model, pool, batch, workspace, options).Run(logits);
 }
 
 }  // namespace kvasir

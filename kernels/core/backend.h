@@ -153,7 +153,8 @@ class Backend {
   virtual void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
                       std::span<const int32_t> block_ids, const RopeTable* rope) = 0;
   // Copies rows [row_begin, row_end) of k [T][G*D] (before RoPE) and v [T][G*D] to host memory,
-  // [rows][G*D] fp32 each.
+  // [rows][G*D] fp32 each: it is there when the call returns, between BeginStep and EndStep when
+  // EndStep returns.
   virtual void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
                       float* host_k, float* host_v) = 0;
   // Reads one layer back, for tests and diagnostics: keys as they lie (rotated to local
@@ -162,6 +163,8 @@ class Backend {
                       int32_t tokens, float* host_k, float* host_v) = 0;
 
   // ---- step ---------------------------------------------------------------------------------
+  // What SaveKv and Attention write to host memory between these is complete when EndStep returns,
+  // so a device need not wait for each.
   virtual void BeginStep() {}
   virtual void EndStep() {}
 
@@ -210,7 +213,7 @@ class Backend {
   virtual std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) = 0;
   // out = softmax(scale * <R(position - base) q, key>) * value over all segments of the row's
   // sequence under the mask. The keys' own rotation is in the pool already. args.mass is complete
-  // when the call returns; the caller clears it beforehand.
+  // when the call returns, within a step when EndStep does; the caller clears it beforehand.
   virtual void Attention(const AttentionArgs& args) = 0;
 };
 

@@ -408,6 +408,27 @@ TEST_P(ConformanceKv, SaveCopiesRowsAsTheyAre) {
   EXPECT_EQ(host_k, host_v);
 }
 
+// Rows of several calls of a step, taken from memory that is overwritten in between.
+TEST_P(ConformanceKv, WhatAStepSavesIsThereAtItsEnd) {
+  constexpr size_t kCalls = 5;
+  std::vector<float> host_k(kCalls * 32, NAN), host_v(kCalls * 32, NAN);
+  Tensor k(*backend_, 3, 16), v(*backend_, 3, 16);
+  std::vector<float> want_k, want_v;
+  backend_->BeginStep();
+  for (size_t call = 0; call < kCalls; ++call) {
+    k.host = Normal(48, random_);
+    v.host = Normal(48, random_);
+    k.Push();
+    v.Push();
+    backend_->SaveKv(k.view(), v.view(), 1, 3, &host_k[call * 32], &host_v[call * 32]);
+    want_k.insert(want_k.end(), k.host.begin() + 16, k.host.end());
+    want_v.insert(want_v.end(), v.host.begin() + 16, v.host.end());
+  }
+  backend_->EndStep();
+  EXPECT_EQ(host_k, want_k);
+  EXPECT_EQ(host_v, want_v);
+}
+
 // LoadKv from several threads at once, on blocks of their own.
 TEST_P(ConformanceKv, LoadsFromManyThreads) {
   const KvLayout layout{1, 2, 64, DType::kBF16};
