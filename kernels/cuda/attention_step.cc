@@ -6,22 +6,6 @@
 namespace kvasir::cuda {
 namespace {
 
-// Arrays one behind the other, each aligned to 16 bytes, copied as one.
-class Blob {
- public:
-  template <typename T>
-  size_t Add(const std::vector<T>& values) {
-    const size_t begin = (bytes_.size() + 15) / 16 * 16, size = values.size() * sizeof(T);
-    bytes_.resize(begin + size);
-    if (size > 0) std::memcpy(bytes_.data() + begin, values.data(), size);
-    return begin;
-  }
-  const std::vector<char>& bytes() const { return bytes_; }
-
- private:
-  std::vector<char> bytes_;
-};
-
 std::vector<Segment> SegmentsOf(const StepBatch& batch) {
   std::vector<Segment> segments;
   for (const SegmentRef& s : batch.segments) {
@@ -31,8 +15,8 @@ std::vector<Segment> SegmentsOf(const StepBatch& batch) {
 }
 
 template <typename T>
-const T* At(const Scratch& memory, size_t offset) {
-  return reinterpret_cast<const T*>(memory.As<char>() + offset);
+std::span<const std::byte> BytesOf(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
 }
 
 const SequenceSpan& SequenceOf(const StepBatch& batch, const MassRange& range) {
@@ -41,14 +25,19 @@ const SequenceSpan& SequenceOf(const StepBatch& batch, const MassRange& range) {
   return batch.sequences[s];
 }
 
-// Brings what a range's sums are so far to the card, adds and fetches them.
+// Queues what brings a range's sums so far to the card, adds to them and fetches them.
 Status GatherMass(const AttentionContext& context, const AttentionCall& call,
                   const StepBatch& batch, const MassRange& range) {
   if (range.row_begin == range.row_end) return Status::Ok();
   const int64_t heads = int64_t{call.pool->geometry().kv_heads} * call.group;
   const size_t bytes = static_cast<size_t>(heads * range.stride) * sizeof(float);
+  if (context.fetches->IsWanted(range.mass, bytes)) {
+    KVASIR_RETURN_IF_ERROR(context.fetches->Finish());
+  }
+  KVASIR_ASSIGN_OR_RETURN(char* staged, context.fetches->Stage(bytes));
   KVASIR_ASSIGN_OR_RETURN(const Scratch sums, context.buffers->Take(bytes));
-  KVASIR_RETURN_IF_ERROR(CopyToDevice(sums.As<float>(), range.mass, bytes, context.stream));
+  std::memcpy(staged, range.mass, bytes);
+  KVASIR_RETURN_IF_ERROR(CopyToDevice(sums.As<float>(), staged, bytes, context.stream));
   const SequenceSpan& sequence = SequenceOf(batch, range);
   MassCall mass;
   mass.row_begin = range.row_begin;
@@ -60,53 +49,63 @@ Status GatherMass(const AttentionContext& context, const AttentionCall& call,
   mass.mass = sums.As<float>();
   mass.stride = range.stride;
   KVASIR_RETURN_IF_ERROR(AddMass(context.stream, call, mass));
-  KVASIR_RETURN_IF_ERROR(CopyToHost(range.mass, sums.As<float>(), bytes, context.stream));
-  return Synchronize(context.stream);
+  KVASIR_RETURN_IF_ERROR(CopyToHost(staged, sums.As<float>(), bytes, context.stream));
+  context.fetches->HandOut(staged, range.mass, bytes);
+  return Status::Ok();
+}
+
+DeviceTables TablesOn(const StepTables& step, const AttentionTables& tables) {
+  DeviceTables t;
+  t.pieces = step.At<Piece>(StepTable::kPieces);
+  t.tiles = step.At<Tile>(StepTable::kTiles);
+  t.small = step.At<Unit>(StepTable::kSmallUnits);
+  t.large = step.At<Unit>(StepTable::kLargeUnits);
+  t.merges = step.At<int32_t>(StepTable::kMerges);
+  t.scales = step.At<SequenceScale>(StepTable::kScales);
+  t.segments = step.At<Segment>(StepTable::kSegments);
+  t.positions = step.At<int32_t>(StepTable::kPositions);
+  t.block_table = step.At<int32_t>(StepTable::kBlockTable);
+  t.small_count = static_cast<int32_t>(tables.small.size());
+  t.large_count = static_cast<int32_t>(tables.large.size());
+  t.merge_count = static_cast<int32_t>(tables.merges.size());
+  return t;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<CudaAttentionPlan::Made>> CudaAttentionPlan::Make(
-    const PlanOptions& options) const {
+Status CudaAttentionPlan::Make(const PlanOptions& options) const {
   const AttentionTables tables = PlanTables(batch_, options);
-  Blob blob;
-  const size_t pieces = blob.Add(tables.pieces), tiles = blob.Add(tables.tiles);
-  const size_t small = blob.Add(tables.small), large = blob.Add(tables.large);
-  const size_t merges = blob.Add(tables.merges), scales = blob.Add(tables.scales);
-  const size_t segments = blob.Add(SegmentsOf(batch_)), positions = blob.Add(batch_.positions);
-  const size_t block_table = blob.Add(batch_.block_table);
-  auto made = std::make_unique<Made>();
-  KVASIR_ASSIGN_OR_RETURN(made->memory, context_.buffers->Take(blob.bytes().size()));
-  KVASIR_RETURN_IF_ERROR(CopyToDevice(made->memory.As<void>(), blob.bytes().data(),
-                                      blob.bytes().size(), context_.stream));
-  made->options = options;
-  made->partials = tables.partials;
-  made->rotations = tables.rotations;
-  DeviceTables& t = made->tables;
-  t.pieces = At<Piece>(made->memory, pieces);
-  t.tiles = At<Tile>(made->memory, tiles);
-  t.small = At<Unit>(made->memory, small);
-  t.large = At<Unit>(made->memory, large);
-  t.merges = At<int32_t>(made->memory, merges);
-  t.scales = At<SequenceScale>(made->memory, scales);
-  t.segments = At<Segment>(made->memory, segments);
-  t.positions = At<int32_t>(made->memory, positions);
-  t.block_table = At<int32_t>(made->memory, block_table);
-  t.small_count = static_cast<int32_t>(tables.small.size());
-  t.large_count = static_cast<int32_t>(tables.large.size());
-  t.merge_count = static_cast<int32_t>(tables.merges.size());
-  return made;
+  const std::vector<Segment> segments = SegmentsOf(batch_);
+  StepTables::Contents contents;
+  const auto put = [&](StepTable table, std::span<const std::byte> bytes) {
+    contents[static_cast<size_t>(table)] = bytes;
+  };
+  put(StepTable::kTokens, BytesOf(batch_.token_ids));
+  put(StepTable::kPositions, BytesOf(batch_.positions));
+  put(StepTable::kLocalPositions, BytesOf(batch_.local_positions));
+  put(StepTable::kSlots, BytesOf(batch_.slots));
+  put(StepTable::kLogitRows, BytesOf(batch_.logit_rows));
+  put(StepTable::kSegments, BytesOf(segments));
+  put(StepTable::kScales, BytesOf(tables.scales));
+  put(StepTable::kPieces, BytesOf(tables.pieces));
+  put(StepTable::kTiles, BytesOf(tables.tiles));
+  put(StepTable::kSmallUnits, BytesOf(tables.small));
+  put(StepTable::kLargeUnits, BytesOf(tables.large));
+  put(StepTable::kMerges, BytesOf(tables.merges));
+  put(StepTable::kBlockTable, BytesOf(batch_.block_table));
+  made_.upload = 0;
+  KVASIR_RETURN_IF_ERROR(context_.step->Upload(contents));
+  made_ = {options, TablesOn(*context_.step, tables), tables.partials, tables.rotations,
+           context_.step->uploads()};
+  return Status::Ok();
 }
 
 Result<const CudaAttentionPlan::Made*> CudaAttentionPlan::For(int32_t group,
                                                               int32_t kv_heads) const {
-  for (const auto& made : made_) {
-    if (made->options.group == group && made->options.kv_heads == kv_heads) return made.get();
-  }
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Made> made,
-                          Make({group, kv_heads, context_.multiprocessors}));
-  made_.push_back(std::move(made));
-  return made_.back().get();
+  const bool there = made_.upload != 0 && made_.upload == context_.step->uploads() &&
+                     made_.options.group == group && made_.options.kv_heads == kv_heads;
+  if (!there) KVASIR_RETURN_IF_ERROR(Make({group, kv_heads, context_.multiprocessors}));
+  return &made_;
 }
 
 Status RunAttention(const AttentionContext& context, const AttentionArgs& args) {

@@ -7,6 +7,8 @@
 #include "kernels/core/backend.h"
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/device_buffers.h"
+#include "kernels/cuda/host_fetches.h"
+#include "kernels/cuda/step_tables.h"
 
 namespace kvasir::cuda {
 
@@ -15,11 +17,14 @@ struct AttentionContext {
   Stream stream = nullptr;
   DeviceBuffers* buffers = nullptr;
   RotationTables* rotations = nullptr;
+  StepTables* step = nullptr;
+  HostFetches* fetches = nullptr;
   int multiprocessors = 1;
   bool matrix_units = false;  // where they fit; else everything in fp32
 };
 
-// Tables are made and copied at the first call for each number of query heads; models have one.
+// Made for one number of query heads and uploaded with the rest of the batch; anew if an attention
+// call has another number, or if another plan was uploaded in between.
 class CudaAttentionPlan final : public AttentionPlan {
  public:
   CudaAttentionPlan(const StepBatch& batch, const AttentionContext& context)
@@ -29,20 +34,21 @@ class CudaAttentionPlan final : public AttentionPlan {
     PlanOptions options;
     DeviceTables tables;
     int64_t partials = 0, rotations = 0;
-    Scratch memory;
+    uint64_t upload = 0;  // StepTables::uploads()
   };
   const StepBatch& batch() const { return batch_; }
   Result<const Made*> For(int32_t group, int32_t kv_heads) const;
 
  private:
-  Result<std::unique_ptr<Made>> Make(const PlanOptions& options) const;
+  Status Make(const PlanOptions& options) const;
 
   const StepBatch& batch_;
   const AttentionContext context_;
-  mutable std::vector<std::unique_ptr<Made>> made_;
+  mutable Made made_;
 };
 
-// args as Backend::Attention's, checked.
+// Queues an attention call, args as Backend::Attention's, checked. Weights that are wanted are
+// handed out by context.fetches.
 Status RunAttention(const AttentionContext& context, const AttentionArgs& args);
 
 }  // namespace kvasir::cuda

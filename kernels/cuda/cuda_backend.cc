@@ -26,6 +26,7 @@ using cuda::CudaWeight;
 using cuda::DeviceBuffers;
 using cuda::RotationTables;
 using cuda::Scratch;
+using cuda::StepTable;
 
 class CudaBuffer final : public Buffer {
  public:
@@ -49,8 +50,8 @@ class StreamOwner {
   cuda::Stream stream_;
 };
 
-// Integers of a batch on the card; copied only when they differ from what is there, so once a step
-// for all of its layers.
+// Integers on the card that are not those of the step's plan; copied only when they differ from
+// what is there.
 class Mirror {
  public:
   Result<const int32_t*> Of(std::span<const int32_t> values, DeviceBuffers& buffers,
@@ -79,8 +80,15 @@ class CudaBackend final : public Backend {
               std::unique_ptr<cuda::Gemm> gemm)
       : name_(options.compute == CudaCompute::kF32 ? "cuda-f32" : "cuda-bf16"),
         stream_(stream),
+        step_(stream),
+        fetches_(stream),
         products_(stream, &buffers_, std::move(gemm)),
-        attention_{stream, &buffers_, &rotations_, device.multiprocessors,
+        attention_{stream,
+                   &buffers_,
+                   &rotations_,
+                   &step_,
+                   &fetches_,
+                   device.multiprocessors,
                    options.compute == CudaCompute::kBf16} {}
   Status Init() {
     KVASIR_ASSIGN_OR_RETURN(loader_, cuda::KvLoader::Create(&rotations_));
@@ -105,9 +113,11 @@ class CudaBackend final : public Backend {
     Do([&] { return cuda::CopyToDevice(device, host, bytes, stream_.get()); });
   }
   void Download(const void* device, void* host, size_t bytes) override {
-    const bool done = Do([&] {
-      KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(host, device, bytes, stream_.get()));
-      return cuda::Synchronize(stream_.get());
+    const bool done = Do([&]() -> Status {
+      KVASIR_ASSIGN_OR_RETURN(char* staged, fetches_.Stage(bytes));
+      KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(staged, device, bytes, stream_.get()));
+      fetches_.HandOut(staged, host, bytes);
+      return Finish();
     });
     if (!done && bytes > 0) std::memset(host, 0, bytes);
   }
@@ -132,6 +142,8 @@ class CudaBackend final : public Backend {
                                                std::span<const float>) override {
     KVASIR_RETURN_IF_ERROR(status());
     KVASIR_ASSIGN_OR_RETURN(auto pool, CudaKvPool::Create(layout, blocks));
+    constexpr int64_t kMostExpected = 32768;  // 16 MiB at 64 pairs
+    rotations_.Expect(std::min(int64_t{blocks} * kBlockTokens, kMostExpected));
     return std::unique_ptr<KvPool>(std::move(pool));
   }
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {
@@ -152,15 +164,15 @@ class CudaBackend final : public Backend {
     KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
     CheckLayer(pool, layer);
     CheckBlocks(pool, block_ids);
-    Do([&] { return loader_->Load(PoolOf(pool), layer, planes, block_ids, rope); });
+    DoBesideStep([&] { return loader_->Load(PoolOf(pool), layer, planes, block_ids, rope); });
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
     KVASIR_CHECK(row_begin >= 0 && row_begin <= row_end && row_end <= k.rows && row_end <= v.rows);
     Do([&] {
-      KVASIR_RETURN_IF_ERROR(CopyRows(k, row_begin, row_end, host_k));
-      KVASIR_RETURN_IF_ERROR(CopyRows(v, row_begin, row_end, host_v));
-      return cuda::Synchronize(stream_.get());
+      KVASIR_RETURN_IF_ERROR(FetchRows(k, row_begin, row_end, host_k));
+      KVASIR_RETURN_IF_ERROR(FetchRows(v, row_begin, row_end, host_v));
+      return FinishOutsideStep();
     });
   }
   void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
@@ -172,6 +184,14 @@ class CudaBackend final : public Backend {
   }
 
   // ---- step
+  void BeginStep() override {
+    Do([&] { return fetches_.Forget(); });  // of a step that did not end
+    in_step_ = true;
+  }
+  void EndStep() override {
+    in_step_ = false;
+    if (queued_) Do([&] { return Finish(); });
+  }
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
              const TensorView& out) override {
     KVASIR_CHECK(out.rows == static_cast<int64_t>(token_ids.size()));
@@ -179,7 +199,7 @@ class CudaBackend final : public Backend {
     for (const int32_t id : token_ids) KVASIR_CHECK(id >= 0 && id < table.outputs());
     const auto& weight = WeightOf(table);
     Do([&]() -> Status {
-      KVASIR_ASSIGN_OR_RETURN(const int32_t* ids, tokens_.Of(token_ids, buffers_, stream_.get()));
+      KVASIR_ASSIGN_OR_RETURN(const int32_t* ids, OnCard(StepTable::kTokens, token_ids, tokens_));
       return cuda::Embed(stream_.get(), weight.layout(), weight.data(), ids, scale, out);
     });
   }
@@ -209,7 +229,8 @@ class CudaBackend final : public Backend {
     KVASIR_CHECK(out.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols);
     for (const int32_t row : rows) KVASIR_CHECK(row >= 0 && row < x.rows);
     Do([&]() -> Status {
-      KVASIR_ASSIGN_OR_RETURN(const int32_t* on_card, gathered_.Of(rows, buffers_, stream_.get()));
+      KVASIR_ASSIGN_OR_RETURN(const int32_t* on_card,
+                              OnCard(StepTable::kLogitRows, rows, gathered_));
       return cuda::GatherRows(stream_.get(), x, on_card, out);
     });
   }
@@ -223,16 +244,19 @@ class CudaBackend final : public Backend {
       args.layer = layer;
       args.k = k;
       args.v = v;
-      KVASIR_ASSIGN_OR_RETURN(args.slots, slots_.Of(batch.slots, buffers_, stream_.get()));
+      KVASIR_ASSIGN_OR_RETURN(args.slots, OnCard(StepTable::kSlots, batch.slots, slots_));
       KVASIR_ASSIGN_OR_RETURN(args.positions,
-                              locals_.Of(batch.local_positions, buffers_, stream_.get()));
+                              OnCard(StepTable::kLocalPositions, batch.local_positions, locals_));
       KVASIR_ASSIGN_OR_RETURN(args.rotations, rotations_.Get(rope, check.positions, stream_.get()));
       return cuda::AppendKv(stream_.get(), args);
     });
   }
 
   std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) override {
-    return std::make_unique<CudaAttentionPlan>(batch, attention_);
+    auto plan = std::make_unique<CudaAttentionPlan>(batch, attention_);
+    // Most likely the heads of the step before: then all of the step's integers go in one copy.
+    if (group_ > 0) Do([&] { return plan->For(group_, kv_heads_).status(); });
+    return plan;
   }
   void Attention(const AttentionArgs& args) override {
     const KvLayout& layout = args.pool->layout();
@@ -244,7 +268,13 @@ class CudaBackend final : public Backend {
     KVASIR_CHECK(args.rope == nullptr || args.rope->rotary_dims <= layout.head_dim);
     CheckMassRanges(args.mass, *args.batch);
     CheckLayer(*args.pool, args.layer);
-    Do([&] { return cuda::RunAttention(attention_, args); });
+    kv_heads_ = layout.kv_heads;
+    group_ =
+        static_cast<int32_t>(args.q.cols / (int64_t{layout.head_dim} * int64_t{layout.kv_heads}));
+    Do([&] {
+      KVASIR_RETURN_IF_ERROR(cuda::RunAttention(attention_, args));
+      return args.mass.empty() ? Status::Ok() : FinishOutsideStep();
+    });
   }
 
  private:
@@ -282,6 +312,12 @@ class CudaBackend final : public Backend {
   // Does what is asked unless something failed before; keeps what fails.
   template <typename Work>
   bool Do(const Work& work) {
+    queued_ = true;
+    return DoBesideStep(work);
+  }
+  // The same of what does not concern the step's stream; any thread.
+  template <typename Work>
+  bool DoBesideStep(const Work& work) {
     if (!status().ok()) return false;
     return Keep(work());
   }
@@ -292,12 +328,29 @@ class CudaBackend final : public Backend {
     return false;
   }
 
-  Status CopyRows(const TensorView& from, int32_t begin, int32_t end, float* to) {
-    const cuda::Runs runs = {static_cast<size_t>(from.cols) * sizeof(float),
-                             static_cast<size_t>(end - begin),
-                             static_cast<size_t>(from.cols) * sizeof(float),
+  // Waits for all that is queued and hands out what was fetched.
+  Status Finish() {
+    queued_ = false;
+    return fetches_.Finish();
+  }
+  // Within a step its end does.
+  Status FinishOutsideStep() { return in_step_ ? Status::Ok() : Finish(); }
+
+  // Of the step's tables, or else of `mirror`.
+  Result<const int32_t*> OnCard(StepTable table, std::span<const int32_t> values, Mirror& mirror) {
+    if (const int32_t* found = step_.Find(table, values)) return found;
+    return mirror.Of(values, buffers_, stream_.get());
+  }
+
+  Status FetchRows(const TensorView& from, int32_t begin, int32_t end, float* to) {
+    const size_t width = static_cast<size_t>(from.cols) * sizeof(float);
+    const auto rows = static_cast<size_t>(end - begin);
+    KVASIR_ASSIGN_OR_RETURN(char* staged, fetches_.Stage(rows * width));
+    const cuda::Runs runs = {width, rows, width,
                              static_cast<size_t>(from.row_stride) * sizeof(float)};
-    return cuda::CopyRuns(to, from.f32_row(begin), runs, stream_.get());
+    KVASIR_RETURN_IF_ERROR(cuda::CopyRuns(staged, from.f32_row(begin), runs, stream_.get()));
+    fetches_.HandOut(staged, to, rows * width);
+    return Status::Ok();
   }
 
   Status ReadLayer(const CudaKvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
@@ -321,6 +374,10 @@ class CudaBackend final : public Backend {
   const StreamOwner stream_;
   DeviceBuffers buffers_;
   RotationTables rotations_;
+  cuda::StepTables step_;
+  cuda::HostFetches fetches_;
+  bool in_step_ = false, queued_ = false;  // queued_: since the last wait
+  int32_t group_ = 0, kv_heads_ = 0;       // of the last attention
   cuda::Products products_;
   const cuda::AttentionContext attention_;
   Mirror tokens_, gathered_, slots_, locals_;

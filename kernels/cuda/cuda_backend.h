@@ -3,9 +3,10 @@
 //
 // KV pools are fp32 or bf16.
 //
-// Operators queue work on one stream and return; Upload, Download, SaveKv, ReadKv and attention
-// with wanted weights wait for it. Errors are kept: after the first one operators do nothing,
-// Download returns zeros, and CudaStatus says what happened.
+// Operators queue work on one stream and return. Download, ReadKv and the end of a step wait for
+// it; outside a step SaveKv and attention with wanted weights do, too. A step's integers go to the
+// card in one copy, and steps like those before allocate nothing. Errors are kept: after the first
+// one operators do nothing, Download returns zeros, and CudaStatus says what happened.
 #pragma once
 
 #include <memory>

@@ -21,8 +21,7 @@ RotationTables::Entry& RotationTables::EntryOf(const RopeTable& rope) {
 }
 
 Status RotationTables::Grow(Entry& entry, int64_t positions, Stream stream) {
-  constexpr int64_t kLeast = 1024;
-  const int64_t wanted = std::max({kLeast, positions, 2 * entry.positions});
+  const int64_t wanted = std::max({expected_, positions, 2 * entry.positions});
   const size_t half = entry.rope.inv_freq.size();
   std::vector<float> pairs(static_cast<size_t>(wanted) * half * 2), cos(half), sin(half);
   for (int64_t p = 0; p < wanted; ++p) {
@@ -36,6 +35,11 @@ Status RotationTables::Grow(Entry& entry, int64_t positions, Stream stream) {
   entry.positions = wanted;
   KVASIR_RETURN_IF_ERROR(CopyToDevice(table, pairs.data(), pairs.size() * sizeof(float), stream));
   return Synchronize(stream);  // other streams may read it next
+}
+
+void RotationTables::Expect(int64_t positions) {
+  const std::lock_guard lock(mutex_);
+  expected_ = std::max(expected_, positions);
 }
 
 Result<RotationView> RotationTables::Get(const RopeTable* rope, int64_t positions, Stream stream) {

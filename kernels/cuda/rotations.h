@@ -1,5 +1,6 @@
 // RotationTables: cos and sin of RopeTables by position in device memory, computed once on the host
-// in double and kept. Grows as positions do.
+// in double and kept. Made for as many positions as are expected, and anew for twice as many where
+// that was too few.
 //
 // Thread-safe. Views stay valid as long as this object: what a table outgrew is kept.
 #pragma once
@@ -26,6 +27,8 @@ class RotationTables {
   RotationTables(const RotationTables&) = delete;
   RotationTables& operator=(const RotationTables&) = delete;
 
+  // Tables made from now on have at least so many positions.
+  void Expect(int64_t positions);
   // Positions 0..positions-1 of `rope`; null = nothing turns.
   Result<RotationView> Get(const RopeTable* rope, int64_t positions, Stream stream);
 
@@ -39,6 +42,7 @@ class RotationTables {
   Status Grow(Entry& entry, int64_t positions, Stream stream);
 
   std::mutex mutex_;
+  int64_t expected_ = 1024;
   std::vector<Entry> entries_;  // a model has one or two
   std::vector<void*> outgrown_;
 };
