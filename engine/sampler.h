@@ -2,9 +2,8 @@
 //
 // Order of operations (as vLLM applies them; llama.cpp differs in applying temperature last):
 //   logit_bias, repetition penalty, presence and frequency penalties, [log-probabilities are taken
-//   here], temperature, top-k, top-p over what top-k left, min-p, draw.
-// Ties are broken towards the lowest id everywhere. A draw depends on the logits, the history, the
-// parameters and (seed, position) alone.
+//   here], then the draw (kernels/core/draw.h).
+// A draw depends on the logits, the history, the parameters and (seed, position) alone.
 //
 // Not thread-safe (it keeps scratch memory); one per engine thread.
 #pragma once
@@ -17,6 +16,7 @@
 
 #include "engine/request.h"
 #include "engine/sampling_params.h"
+#include "kernels/core/draw.h"
 #include "kernels/core/status.h"
 
 namespace kvasir {
@@ -31,6 +31,12 @@ struct TokenHistory {
 };
 bool NeedsHistory(const SamplingParams& params);
 
+// No bias, penalties or log-probabilities: a backend may draw such a token by itself.
+bool DrawsFromLogitsAlone(const SamplingParams& params);
+DrawParams DrawOf(const SamplingParams& params, uint64_t position);
+// What is said of a row that no token can be drawn from.
+Status BadLogits();
+
 struct Sample {
   int32_t token = -1;
   TokenLogprob logprob;           // if params.logprobs >= 0
@@ -44,24 +50,13 @@ class Sampler {
                       const TokenHistory& history, uint64_t position);
 
  private:
-  struct Candidate {
-    int32_t id;
-    double weight;  // exp((logit - max) / temperature)
-  };
-
   void Adjust(std::span<const float> logits, const SamplingParams& params,
               const TokenHistory& history);
-  int32_t Argmax() const;
-  int32_t DrawRandom(const SamplingParams& params, float max_logit, uint64_t position);
-  void KeepTopK(int32_t k);
-  void KeepTopP(double p);
-  void KeepMinP(double p);
-  int32_t Pick(double uniform) const;
-  void TakeLogprobs(const SamplingParams& params, float max_logit, Sample* sample) const;
+  void TakeLogprobs(const SamplingParams& params, Sample* sample) const;
 
   std::vector<float> edited_;        // [V] after bias and penalties, if there are any
   std::span<const float> adjusted_;  // those, or the model's own
-  std::vector<Candidate> candidates_;
+  TokenDrawer drawer_;
 };
 
 }  // namespace kvasir
