@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "kernels/core/attention_mass.h"
+#include "kernels/core/draw.h"
 #include "kernels/core/kv_layout.h"
 #include "kernels/core/rope.h"
 #include "kernels/core/status.h"
@@ -215,6 +216,16 @@ class Backend {
   // sequence under the mask. The keys' own rotation is in the pool already. args.mass is complete
   // when the call returns, within a step when EndStep does; the caller clears it beforehand.
   virtual void Attention(const AttentionArgs& args) = 0;
+
+  // Whether Sample is there. Without it rows of logits are downloaded and drawn from on the host.
+  virtual bool CanSample() const { return false; }
+  // tokens[i] (host memory, written when the call returns) = the token that `draws[i]` takes from
+  // its row of logits [R][V], as TokenDrawer would; -1 if no token can be drawn from that row.
+  virtual void Sample(const TensorView& logits, std::span<const RowDraw> draws,
+                      std::span<int32_t> tokens) {
+    (void)logits, (void)draws, (void)tokens;
+    KVASIR_CHECK(!"a backend that cannot sample");
+  }
 };
 
 }  // namespace kvasir

@@ -146,8 +146,20 @@ class ReferenceBackend final : public Backend {
   }
   void Attention(const AttentionArgs& args) override { reference::Attention(args); }
 
+  bool CanSample() const override { return true; }
+  void Sample(const TensorView& logits, std::span<const RowDraw> draws,
+              std::span<int32_t> tokens) override {
+    KVASIR_CHECK(draws.size() == tokens.size());
+    for (size_t i = 0; i < draws.size(); ++i) {
+      KVASIR_CHECK(draws[i].row >= 0 && draws[i].row < logits.rows);
+      tokens[i] = drawer_.Draw({logits.f32_row(draws[i].row), Width(logits)}, draws[i].params);
+    }
+  }
+
  private:
   static size_t Width(const TensorView& view) { return static_cast<size_t>(view.cols); }
+
+  TokenDrawer drawer_;
 };
 
 }  // namespace
