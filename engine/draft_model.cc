@@ -122,13 +122,22 @@ void DraftModel::AppendRows(const Lane& lane, size_t begin, size_t end, bool log
 
 Status DraftModel::Step(const StepBatch& batch, std::span<Wish* const> wishes) {
   const auto begin = std::chrono::steady_clock::now();
-  KVASIR_RETURN_IF_ERROR(Forward(*model_, *pool_, batch, workspace_, {}, &logits_));
+  ForwardOptions options;
+  draws_.clear();
+  for (size_t i = 0; i < wishes.size() && backend_->CanSample(); ++i) {
+    draws_.push_back({static_cast<int32_t>(i), {}});
+  }
+  options.draws = draws_;
+  options.tokens = &tokens_;
+  KVASIR_RETURN_IF_ERROR(Forward(*model_, *pool_, batch, workspace_, options, &logits_));
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
   times_.Record(batch.rows(), taken.count());
-  const auto vocab = static_cast<std::ptrdiff_t>(model_->config.vocab);
+  const auto vocab = static_cast<size_t>(model_->config.vocab);
   for (size_t i = 0; i < wishes.size(); ++i) {
-    const auto row = logits_.begin() + static_cast<std::ptrdiff_t>(i) * vocab;
-    wishes[i]->guess.push_back(static_cast<int32_t>(std::max_element(row, row + vocab) - row));
+    const int32_t best =
+        draws_.empty() ? BestToken(std::span(logits_).subspan(i * vocab, vocab)) : tokens_[i];
+    if (best < 0) return Internal("the draft model's logits hold NaN or infinity");
+    wishes[i]->guess.push_back(best);
   }
   return Status::Ok();
 }

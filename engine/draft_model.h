@@ -87,6 +87,8 @@ class DraftModel {
   std::unordered_map<RequestId, Lane> lanes_;
   StepTimes times_;
   std::vector<float> logits_;
+  std::vector<RowDraw> draws_;
+  std::vector<int32_t> tokens_;
 };
 
 }  // namespace kvasir

@@ -55,6 +55,9 @@ struct EngineOptions {
   std::shared_ptr<const Model> draft_model;
   size_t draft_pool_bytes = size_t{64} << 20;
   int32_t draft_window = 256;
+  // Tokens are drawn on the backend's device where it can, and nothing else wants the logits; false
+  // = always on the host. The answers are the same but for the rounding of weights.
+  bool draw_on_device = true;
   // Fill blocks with NaN when they are freed and at start, so that a read of stale KV shows.
 #ifdef NDEBUG
   bool poison_blocks = false;

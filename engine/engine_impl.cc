@@ -32,7 +32,7 @@ EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backe
       blocks_(kv_pool_->blocks(), PoisonHook()),
       scheduler_(&blocks_, {options.step_rows, options.max_sequences, options.order},
                  [this](int32_t blocks) { return Reclaim(blocks); }),
-      runner_(*model_, *backend_, *kv_pool_, blocks_),
+      runner_(*model_, *backend_, *kv_pool_, blocks_, options.draw_on_device),
       drafting_(options.draft_tokens, model_->config.vocab, std::move(draft_model),
                 CostOf(options.draft_model.get(), *model_)) {
   if (options_.poison_blocks) {

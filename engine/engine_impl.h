@@ -79,10 +79,13 @@ class EngineImpl final : public Engine {
   void WaitForRoom();
   void WaitForLoads();
   bool Recompute(Sequence& sequence);
-  void Handle(Sequence& sequence, const Status& status, std::span<const float> logits);
-  Status HandleRows(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
-  Status Continue(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
-  Status ContinueRow(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
+  void Handle(Sequence& sequence, const Status& status, const StepOutput& output);
+  Status HandleRows(Sequence& sequence, const StepOutput& output, FinishReason* finish);
+  Status Continue(Sequence& sequence, const StepOutput& output, FinishReason* finish);
+  void MarkToken(const Sequence& sequence);
+  Status TakeDrawn(Sequence& sequence, int32_t token, FinishReason* finish);
+  Status DrawRow(Sequence& sequence, std::span<const float> logits, FinishReason* finish);
+  void Answer(Sequence& sequence, Sample sample, FinishReason* finish);
   void OfferPrefix(Sequence& sequence);
   void OfferSegments(Sequence& sequence);
   void Finish(RequestId id, FinishReason reason, Status status);

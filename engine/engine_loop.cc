@@ -74,8 +74,8 @@ void EngineImpl::Step() {
   const bool probes = plan.has_probe();  // sequences may be gone behind the step
   runner_.Run(
       plan, [&] { scheduler_.Complete(plan); },
-      [this](Sequence& sequence, const Status& status, std::span<const float> logits) {
-        Handle(sequence, status, logits);
+      [this](Sequence& sequence, const Status& status, const StepOutput& output) {
+        Handle(sequence, status, output);
       });
   const std::chrono::duration<double> taken = Clock::now() - now;
   if (decodes_only) drafting_.RecordStep(plan.batch.rows(), taken.count());
@@ -134,13 +134,13 @@ bool EngineImpl::Recompute(Sequence& sequence) {
 }
 
 // A request's callbacks may throw: that ends this request and no other.
-void EngineImpl::Handle(Sequence& sequence, const Status& status, std::span<const float> logits) {
+void EngineImpl::Handle(Sequence& sequence, const Status& status, const StepOutput& output) {
   FinishReason finish = FinishReason::kNone;
   Status outcome = status;
   if (!outcome.ok() && Recompute(sequence)) return;
   if (outcome.ok()) {
     try {
-      outcome = HandleRows(sequence, logits, &finish);
+      outcome = HandleRows(sequence, output, &finish);
     } catch (const std::exception& error) {
       outcome = Internal(std::string("a callback of the request failed: ") + error.what());
     } catch (...) {
@@ -151,8 +151,7 @@ void EngineImpl::Handle(Sequence& sequence, const Status& status, std::span<cons
   if (finish != FinishReason::kNone) Finish(sequence.id(), finish, std::move(outcome));
 }
 
-Status EngineImpl::HandleRows(Sequence& sequence, std::span<const float> logits,
-                              FinishReason* finish) {
+Status EngineImpl::HandleRows(Sequence& sequence, const StepOutput& output, FinishReason* finish) {
   if (!sequence.prefill_done()) return Status::Ok();
   if (sequence.answered() == 0) {
     OfferPrefix(sequence);
@@ -162,20 +161,24 @@ Status EngineImpl::HandleRows(Sequence& sequence, std::span<const float> logits,
     *finish = FinishReason::kLength;
     return Status::Ok();
   }
-  return Continue(sequence, logits, finish);
+  return Continue(sequence, output, finish);
 }
 
 // Row by row: each token is drawn as if it had been computed alone, and the next row counts if it
 // was computed for that very token.
-Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
-                            FinishReason* finish) {
+Status EngineImpl::Continue(Sequence& sequence, const StepOutput& output, FinishReason* finish) {
   const auto vocab = static_cast<size_t>(model_->config.vocab);
+  const bool drawn = !output.tokens.empty();
+  const size_t rows = drawn ? output.tokens.size() : output.logits.size() / vocab;
   const std::vector<int32_t> drafts = sequence.drafts();
   size_t accepted = 0;
-  for (size_t row = 0; (row + 1) * vocab <= logits.size(); ++row) {
+  for (size_t row = 0; row < rows; ++row) {
     if (row > 0 && sequence.last_token() != drafts[row - 1]) break;
     accepted = row;
-    KVASIR_RETURN_IF_ERROR(ContinueRow(sequence, logits.subspan(row * vocab, vocab), finish));
+    MarkToken(sequence);
+    KVASIR_RETURN_IF_ERROR(
+        drawn ? TakeDrawn(sequence, output.tokens[row], finish)
+              : DrawRow(sequence, output.logits.subspan(row * vocab, vocab), finish));
     if (*finish != FinishReason::kNone) break;
   }
   sequence.ClearDrafts();
@@ -190,16 +193,27 @@ Status EngineImpl::Continue(Sequence& sequence, std::span<const float> logits,
   return Status::Ok();
 }
 
-Status EngineImpl::ContinueRow(Sequence& sequence, std::span<const float> logits,
-                               FinishReason* finish) {
+void EngineImpl::MarkToken(const Sequence& sequence) {
+  Progress& progress = progress_[sequence.id()];
+  progress.last_token = Clock::now();
+  if (progress.first_token == Clock::time_point{}) progress.first_token = progress.last_token;
+}
+
+Status EngineImpl::TakeDrawn(Sequence& sequence, int32_t token, FinishReason* finish) {
+  if (token < 0) return BadLogits();
+  Sample sample;
+  sample.token = token;
+  Answer(sequence, std::move(sample), finish);
+  return Status::Ok();
+}
+
+Status EngineImpl::DrawRow(Sequence& sequence, std::span<const float> logits,
+                           FinishReason* finish) {
   const Request& request = sequence.request();
   if (request.on_logits) {
     logits_copy_.assign(logits.begin(), logits.end());
     request.on_logits(logits_copy_);
   }
-  Progress& progress = progress_[sequence.id()];
-  progress.last_token = Clock::now();
-  if (progress.first_token == Clock::time_point{}) progress.first_token = progress.last_token;
   if (!request.forced.empty()) {
     if (sequence.answered() == 0) sequence.start_logits().assign(logits.begin(), logits.end());
     if (sequence.Force()) return Status::Ok();
@@ -213,10 +227,17 @@ Status EngineImpl::ContinueRow(Sequence& sequence, std::span<const float> logits
   KVASIR_ASSIGN_OR_RETURN(Sample sample,
                           sampler_.Draw(logits, request.sampling, sequence.history(),
                                         static_cast<uint64_t>(sequence.next_position())));
+  Answer(sequence, std::move(sample), finish);
+  return Status::Ok();
+}
+
+// The token is the answer's next, unless it ends it.
+void EngineImpl::Answer(Sequence& sequence, Sample sample, FinishReason* finish) {
+  const Request& request = sequence.request();
   const std::vector<int32_t>& stops = request.stop_ids;
   if (!request.ignore_eos && std::find(stops.begin(), stops.end(), sample.token) != stops.end()) {
     *finish = FinishReason::kStop;
-    return Status::Ok();
+    return;
   }
   sequence.Answer(sample.token);
   drafting_.Answered(sequence.id(), sample.token);
@@ -230,7 +251,6 @@ Status EngineImpl::ContinueRow(Sequence& sequence, std::span<const float> logits
   event.top = std::move(sample.top);
   if (request.sink) request.sink(event);
   if (sequence.answered() == sequence.max_tokens()) *finish = FinishReason::kLength;
-  return Status::Ok();
 }
 
 void EngineImpl::OfferPrefix(Sequence& sequence) {

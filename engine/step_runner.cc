@@ -40,7 +40,66 @@ void AddAttention(Sequence& sequence, int32_t shift, const ModelConfig& config,
   ranges->push_back({mass, rows.begin + shift, rows.end + shift});
 }
 
+// Whether nobody but the draw looks at the logits of the request's rows.
+bool DrawsFromLogitsAlone(const Request& request) {
+  return !request.on_logits && request.forced.empty() && DrawsFromLogitsAlone(request.sampling);
+}
+
+// The end of a sequence's run in batch.logit_rows, which begins at `begin`.
+int32_t LogitRowsEnd(const StepBatch& batch, size_t sequence, int32_t begin) {
+  const std::vector<int32_t>& rows = batch.logit_rows;
+  auto end = static_cast<size_t>(begin);
+  while (end < rows.size() && rows[end] < batch.sequences[sequence].row_end) ++end;
+  return static_cast<int32_t>(end);
+}
+
 }  // namespace
+
+class StepRunner::Outputs {
+ public:
+  Outputs(const StepRunner& runner, const StepBatch& batch, bool ok)
+      : runner_(runner), batch_(batch), ok_(ok) {}
+
+  // Of the next sequence.
+  StepOutput Take() {
+    const int32_t begin = row_;
+    row_ = LogitRowsEnd(batch_, index_++, begin);
+    const auto rows = static_cast<size_t>(row_ - begin);
+    if (!ok_ || rows == 0) return {};
+    const std::vector<RowDraw>& draws = runner_.draws_;
+    if (drawn_ < draws.size() && draws[drawn_].row == begin) {
+      drawn_ += rows;
+      return {std::span(runner_.tokens_).subspan(drawn_ - rows, rows), {}};
+    }
+    const auto vocab = static_cast<size_t>(runner_.model_.config.vocab);
+    fetched_ += rows * vocab;
+    return {{}, std::span(runner_.logits_).subspan(fetched_ - rows * vocab, rows * vocab)};
+  }
+
+ private:
+  const StepRunner& runner_;
+  const StepBatch& batch_;
+  const bool ok_;
+  size_t index_ = 0, drawn_ = 0, fetched_ = 0;
+  int32_t row_ = 0;  // of the batch's logit rows
+};
+
+// Every row of a sequence is drawn as if the rows before it had been computed alone.
+void StepRunner::AddDraws(const StepBatch& batch, std::span<Sequence* const> sequences) {
+  draws_.clear();
+  if (!draws_on_device_) return;
+  int32_t row = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& sequence = *sequences[i];
+    const int32_t begin = row;
+    row = LogitRowsEnd(batch, i, begin);
+    if (!DrawsFromLogitsAlone(sequence.request())) continue;
+    for (int32_t r = begin; r < row; ++r) {
+      const auto position = static_cast<uint64_t>(sequence.next_position() + r - begin);
+      draws_.push_back({r, DrawOf(sequence.request().sampling, position)});
+    }
+  }
+}
 
 Status StepRunner::TryCompute(const StepBatch& batch, std::span<Sequence* const> sequences) {
   ForwardOptions options;
@@ -60,6 +119,9 @@ Status StepRunner::TryCompute(const StepBatch& batch, std::span<Sequence* const>
   if (!complete) {
     options.before_attention = [sequences](int32_t layer) { return AwaitLayer(sequences, layer); };
   }
+  AddDraws(batch, sequences);
+  options.draws = draws_;
+  options.tokens = &tokens_;
   return Forward(model_, pool_, batch, workspace_, options, &logits_);
 }
 
@@ -72,11 +134,6 @@ Status StepRunner::Compute(const StepBatch& batch, std::span<Sequence* const> se
   } catch (const std::exception& error) {
     return Internal(std::string("a step failed: ") + error.what());
   }
-}
-
-std::span<const float> StepRunner::LogitsOf(size_t logit_row, size_t rows) const {
-  const auto vocab = static_cast<size_t>(model_.config.vocab);
-  return std::span<const float>(logits_).subspan(logit_row * vocab, rows * vocab);
 }
 
 // A write into a shared block would change what others compute, without any error.
@@ -92,8 +149,7 @@ void StepRunner::RunEachAlone(const StepPlan& plan, const Handler& handle) {
     Sequence* sequence = plan.sequences[i];
     const StepBatch part = BatchOfSequence(plan.batch, i);
     const Status status = Compute(part, {&sequence, 1});
-    const size_t rows = status.ok() ? part.logit_rows.size() : 0;
-    handle(*sequence, status, rows > 0 ? LogitsOf(0, rows) : std::span<const float>());
+    handle(*sequence, status, Outputs(*this, part, status.ok()).Take());
   }
 }
 
@@ -109,19 +165,8 @@ void StepRunner::Run(const StepPlan& plan, const std::function<void()>& computed
   const Status status = Compute(plan.batch, plan.sequences);
   computed();
   if (!status.ok() && plan.sequences.size() > 1) return RunEachAlone(plan, handle);
-  size_t logit_row = 0;
-  for (size_t i = 0; i < plan.sequences.size(); ++i) {
-    const std::vector<int32_t>& wanted = plan.batch.logit_rows;
-    size_t rows = 0;
-    while (logit_row + rows < wanted.size() &&
-           wanted[logit_row + rows] < plan.batch.sequences[i].row_end) {
-      ++rows;
-    }
-    const bool has_logits = rows > 0 && status.ok();
-    handle(*plan.sequences[i], status,
-           has_logits ? LogitsOf(logit_row, rows) : std::span<const float>());
-    logit_row += rows;
-  }
+  Outputs outputs(*this, plan.batch, status.ok());
+  for (Sequence* sequence : plan.sequences) handle(*sequence, status, outputs.Take());
 }
 
 }  // namespace kvasir

@@ -200,9 +200,31 @@ class Pass {
     KVASIR_ASSIGN_OR_RETURN(out, Get(kLogits, x.rows, config_.vocab));
     const Projection head{&model_.OutputHead(), nullptr, out};
     backend_.MatMul(h, {&head, 1});
-    logits->resize(static_cast<size_t>(out.rows * out.cols));
-    backend_.Download(out.data, logits->data(), logits->size() * sizeof(float));
+    Draw(out);
+    Fetch(out, logits);
     return Status::Ok();
+  }
+
+  void Draw(const TensorView& logits) {
+    if (options_.draws.empty()) return;
+    options_.tokens->resize(options_.draws.size());
+    backend_.Sample(logits, options_.draws, *options_.tokens);
+  }
+
+  // Brings the runs of rows between those that were drawn from to the host.
+  void Fetch(const TensorView& from, std::vector<float>* logits) {
+    const auto width = static_cast<size_t>(from.cols);
+    logits->resize((static_cast<size_t>(from.rows) - options_.draws.size()) * width);
+    float* to = logits->data();
+    int32_t row = 0;
+    const auto fetch = [&](int32_t end) {
+      const size_t count = static_cast<size_t>(end - row) * width;
+      if (count > 0) backend_.Download(from.f32_row(row), to, count * sizeof(float));
+      to += count;
+      row = end + 1;
+    };
+    for (const RowDraw& draw : options_.draws) fetch(draw.row);
+    fetch(static_cast<int32_t>(from.rows));
   }
 
   const Model& model_;
@@ -254,6 +276,7 @@ Result<TensorView> Workspace::Get(size_t slot, int64_t rows, int64_t cols) {
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
                const ForwardOptions& options, std::vector<float>* logits) {
   KVASIR_CHECK(pool.layout().layers == model.config.layers);
+  KVASIR_CHECK(options.draws.empty() || options.tokens != nullptr);
   if (batch.rows() == 0) {
     logits->clear();
     return Status::Ok();

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/model/model.h"
@@ -47,10 +48,14 @@ struct ForwardOptions {
   int32_t layers = 0;                     // compute only so many layers, without logits; 0 = all
   // Called before a layer's attention reads the pool; an error ends the pass. May be empty.
   std::function<Status(int32_t layer)> before_attention = nullptr;
+  // Rows of the logits (indices into batch.logit_rows, ascending) whose tokens the backend draws
+  // (it must be able to sample); `tokens` [draws] is resized. Their logits stay on the device.
+  std::span<const RowDraw> draws = {};
+  std::vector<int32_t>* tokens = nullptr;
 };
 
-// Writes K and V of all rows into the pool and logits [batch.logit_rows.size()][V] to host memory
-// `logits` (resized; undefined after an error).
+// Writes K and V of all rows into the pool, and the logits of batch.logit_rows that are not drawn
+// from, [rows][V] in their order, to host memory `logits` (resized; undefined after an error).
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
                const ForwardOptions& options, std::vector<float>* logits);
 
