@@ -16,6 +16,7 @@
 #include "kernels/cuda/kv_loader.h"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/sample.cuh"
 
 namespace kvasir {
 namespace {
@@ -277,6 +278,16 @@ class CudaBackend final : public Backend {
     });
   }
 
+  bool CanSample() const override { return true; }
+  void Sample(const TensorView& logits, std::span<const RowDraw> draws,
+              std::span<int32_t> tokens) override {
+    KVASIR_CHECK(draws.size() == tokens.size() && logits.cols <= cuda::kSampleMaxVocab);
+    for (const RowDraw& draw : draws) KVASIR_CHECK(draw.row >= 0 && draw.row < logits.rows);
+    if (!Do([&] { return DrawTokens(logits, draws, tokens); })) {
+      std::fill(tokens.begin(), tokens.end(), -1);
+    }
+  }
+
  private:
   // Rows of a step fit the pool; how many rotations they need.
   struct KvGeometryCheck {
@@ -351,6 +362,27 @@ class CudaBackend final : public Backend {
     KVASIR_RETURN_IF_ERROR(cuda::CopyRuns(staged, from.f32_row(begin), runs, stream_.get()));
     fetches_.HandOut(staged, to, rows * width);
     return Status::Ok();
+  }
+
+  Status DrawTokens(const TensorView& logits, std::span<const RowDraw> draws,
+                    std::span<int32_t> tokens) {
+    cuda::SampleArgs args;
+    args.logits = logits;
+    args.count = static_cast<int64_t>(draws.size());
+    const auto chunks = static_cast<size_t>(cuda::SampleChunks(logits.cols));
+    KVASIR_ASSIGN_OR_RETURN(const Scratch params, buffers_.Take(draws.size_bytes()));
+    KVASIR_ASSIGN_OR_RETURN(const Scratch best,
+                            buffers_.Take(draws.size() * chunks * sizeof(uint64_t)));
+    KVASIR_ASSIGN_OR_RETURN(const Scratch drawn, buffers_.Take(tokens.size_bytes()));
+    args.draws = params.As<RowDraw>();
+    args.best = best.As<uint64_t>();
+    args.tokens = drawn.As<int32_t>();
+    KVASIR_RETURN_IF_ERROR(
+        cuda::CopyToDevice(params.As<void>(), draws.data(), draws.size_bytes(), stream_.get()));
+    KVASIR_RETURN_IF_ERROR(cuda::Sample(stream_.get(), args));
+    KVASIR_RETURN_IF_ERROR(
+        cuda::CopyToHost(tokens.data(), args.tokens, tokens.size_bytes(), stream_.get()));
+    return cuda::Synchronize(stream_.get());
   }
 
   Status ReadLayer(const CudaKvPool& pool, int32_t layer, std::span<const int32_t> block_ids,

@@ -36,6 +36,11 @@ template <typename T>
 __device__ __forceinline__ T ShuffleFrom(T value, int source) {
   return __shfl_sync(0xFFFFFFFFu, value, source);
 }
+// From the lane `step` below; the lowest lanes get their own.
+template <typename T>
+__device__ __forceinline__ T ShuffleUp(T value, int step) {
+  return __shfl_up_sync(0xFFFFFFFFu, value, static_cast<unsigned>(step));
+}
 __device__ __forceinline__ bool AnyInWarp(bool vote) { return __any_sync(0xFFFFFFFFu, vote) != 0; }
 
 // ---- memory
@@ -84,6 +89,11 @@ extern __shared__ __align__(128) unsigned char kvasir_shared_memory[];
 template <typename T>
 __device__ __forceinline__ T* SharedAt(size_t offset) {
   return reinterpret_cast<T*>(kvasir_shared_memory + offset);
+}
+// Ordered by barriers against everything but other AtomicAdds.
+__device__ __forceinline__ void AtomicAdd(uint32_t* to, uint32_t value) { atomicAdd(to, value); }
+__device__ __forceinline__ void AtomicAdd(uint64_t* to, uint64_t value) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
 }
 __device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
@@ -144,6 +154,7 @@ __device__ __forceinline__ uint16_t FloatToBf16(float value) {
   return static_cast<uint16_t>(PackBf16(value, 0.0f));
 }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ uint32_t FloatToBits(float value) { return __float_as_uint(value); }
 __device__ __forceinline__ float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ float Exp(float x) { return expf(x); }
 // Two units in the last place; what would be subnormal is zero.

@@ -160,6 +160,25 @@ void Block::SyncWarp(const Site& site) {
   Wait(warp, passed);
 }
 
+void Block::TouchAtomic(const std::byte* address, size_t bytes) {
+  const ptrdiff_t offset = address - shared_.data();
+  if (offset < 0 || static_cast<size_t>(offset) + bytes > shared_bytes_) {
+    ReportOutside(offset, bytes, true);
+  }
+  const size_t begin = static_cast<size_t>(offset) / kCellBytes;
+  for (size_t i = begin; i < begin + (bytes + kCellBytes - 1) / kCellBytes; ++i) {
+    Cell& cell = cells_[i];
+    const bool after = Ordered(cell.write) && (!cell.atomic || Ordered(cell.other_add));
+    if ((!after && !cell.atomic) || !Ordered(cell.read) || !Ordered(cell.other_read)) {
+      ReportRace(cell, i * kCellBytes, true);
+    }
+    const bool first = after || ThreadOf(cell.write) == current_;
+    if (after) cell.other_add = 0;
+    (first ? cell.write : cell.other_add) = Now();
+    cell.atomic = true;
+  }
+}
+
 void Block::ReportOutside(ptrdiff_t offset, size_t bytes, bool write) const {
   Fault("thread %d %s shared memory at %td, %zu bytes, of %zu", current_,
         write ? "writes" : "reads", offset, bytes, shared_bytes_);
@@ -167,6 +186,7 @@ void Block::ReportOutside(ptrdiff_t offset, size_t bytes, bool write) const {
 
 void Block::ReportRace(const Cell& cell, size_t offset, bool write) const {
   Access other = cell.write;
+  if (Ordered(other) && cell.atomic && !Ordered(cell.other_add)) other = cell.other_add;
   if (Ordered(other)) other = Ordered(cell.read) ? cell.other_read : cell.read;
   Fault(
       "race: thread %d %s shared memory at %zu, which thread %d has touched with no barrier "

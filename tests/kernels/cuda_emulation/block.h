@@ -71,7 +71,9 @@ class Block {
     const size_t begin = static_cast<size_t>(offset) / kCellBytes;
     for (size_t i = begin; i < begin + (bytes + kCellBytes - 1) / kCellBytes; ++i) {
       Cell& cell = cells_[i];
-      if (!Ordered(cell.write)) ReportRace(cell, i * kCellBytes, write);
+      if (!Ordered(cell.write) || (cell.atomic && !Ordered(cell.other_add))) {
+        ReportRace(cell, i * kCellBytes, write);
+      }
       if (!write) {
         const bool first = cell.read < block_epoch_ << 32 || ThreadOf(cell.read) == current_;
         (first ? cell.read : cell.other_read) = now;
@@ -81,8 +83,12 @@ class Block {
         ReportRace(cell, i * kCellBytes, write);
       }
       cell.write = now;
+      cell.atomic = false;
     }
   }
+
+  // The same for an atomic addition: others may add to it without a barrier between.
+  void TouchAtomic(const std::byte* address, size_t bytes);
 
   // The block whose threads run on this thread of the host; null outside of launches.
   static Block* Current();
@@ -109,6 +115,8 @@ class Block {
   struct Cell {
     Access write = 0, read = 0;
     Access other_read = 0;  // of another thread, if two read
+    Access other_add = 0;   // likewise, if `write` was an atomic addition
+    bool atomic = false;
   };
   static constexpr int kThreadBits = 12, kWarpEpochBits = 20;
   static int ThreadOf(Access access) {

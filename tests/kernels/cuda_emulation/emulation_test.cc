@@ -244,6 +244,54 @@ TEST(CudaEmulation, MatrixProductOfAWarp) {
   }
 }
 
+// Every thread adds to a few shared counters; `barrier` before they are read.
+__global__ void CountKernel(Global<uint32_t> out, bool barrier, bool plain) {
+  const auto counts = SharedAt<uint64_t>(0);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < 4) counts[thread] = 0;
+  SyncBlock();
+  AtomicAdd(counts + thread % 4, static_cast<uint64_t>(thread));
+  if (plain && thread == 40) counts[0] = 1;
+  if (barrier) SyncBlock();
+  if (thread < 4) out[thread] = static_cast<uint32_t>(counts[thread]);
+}
+
+TEST(CudaEmulation, AtomicAdditions) {
+  const LaunchShape shape = {1, 1, 64, 4 * sizeof(uint64_t)};
+  const Filled<uint32_t> out(std::vector<uint32_t>(4));
+  for (uint64_t seed = 1; seed < 10; ++seed) {
+    emulation::SetSeed(seed);
+    EXPECT_TRUE(Launch(nullptr, shape, CountKernel, out.data(), true, false).ok());
+    EXPECT_EQ(out.values(), (std::vector<uint32_t>{480, 496, 512, 528}));
+  }
+}
+
+void Count(bool barrier, bool plain) {
+  const Filled<uint32_t> out(std::vector<uint32_t>(4));
+  const LaunchShape shape = {1, 1, 64, 4 * sizeof(uint64_t)};
+  EXPECT_TRUE(Launch(nullptr, shape, CountKernel, out.data(), barrier, plain).ok());
+}
+
+TEST(CudaEmulationDeathTest, AtomicAdditionsRaceWithOtherAccesses) {
+  EXPECT_DEATH(Count(false, false), "race: thread");
+  EXPECT_DEATH(Count(true, true), "race: thread");
+}
+
+__global__ void ScanKernel(Global<uint32_t> out) {
+  uint32_t value = 1;
+  for (int step = 1; step < 32; step *= 2) {
+    const uint32_t before = ShuffleUp(value, step);
+    if (static_cast<int>(threadIdx.x) >= step) value += before;
+  }
+  out[threadIdx.x] = value;
+}
+
+TEST(CudaEmulation, ShufflesUp) {
+  const Filled<uint32_t> out(std::vector<uint32_t>(32));
+  EXPECT_TRUE(Launch(nullptr, {}, ScanKernel, out.data()).ok());
+  for (uint32_t i = 0; i < 32; ++i) EXPECT_EQ(out.values()[i], i + 1);
+}
+
 TEST(CudaEmulation, LaunchesAndAllocationsCanBeMadeToFail) {
   emulation::FailNextLaunch(Internal("lost"));
   EXPECT_EQ(Launch(nullptr, {}, SharedEndKernel, 0).code(), StatusCode::kInternal);

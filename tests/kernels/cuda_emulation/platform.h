@@ -9,6 +9,7 @@
 #include <cstring>
 #include <source_location>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -109,6 +110,12 @@ template <typename T>
 T ShuffleFrom(T value, int source, const Where& where = Where::current()) {
   return detail::Shuffle("ShuffleFrom", where, value, [source](int) { return source; });
 }
+// From the lane `step` below; the lowest lanes get their own.
+template <typename T>
+T ShuffleUp(T value, int step, const Where& where = Where::current()) {
+  return detail::Shuffle("ShuffleUp", where, value,
+                         [step](int lane) { return lane < step ? lane : lane - step; });
+}
 inline bool AnyInWarp(bool vote, const Where& where = Where::current()) {
   bool result;
   ThisBlock().Collect(
@@ -165,6 +172,13 @@ Shared<T> SharedAt(size_t offset) {
   return Shared<T>(reinterpret_cast<T*>(ThisBlock().shared() + offset));
 }
 
+// Ordered by barriers against everything but other AtomicAdds.
+template <typename T>
+void AtomicAdd(const Shared<T>& to, std::type_identity_t<T> value) {
+  ThisBlock().TouchAtomic(reinterpret_cast<const std::byte*>(to.raw()), sizeof(T));
+  *to.raw() += value;
+}
+
 // 16 bytes, there when WaitCopies says so; zeros if not `valid`, and nothing is read.
 inline void CopyAsync16(const Shared<uint16_t>& to, const Global<const uint16_t>& from,
                         bool valid) {
@@ -206,6 +220,7 @@ inline uint32_t PackBf16(float low, float high) {
   return F32ToBF16(low) | static_cast<uint32_t>(F32ToBF16(high)) << 16;
 }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t FloatToBits(float value) { return std::bit_cast<uint32_t>(value); }
 inline float Fma(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float Exp(float x) { return std::exp(x); }
 inline float Exp2(float x) { return std::exp2(x); }
