@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/aligned_memory.h"
@@ -18,6 +19,7 @@
 #include "kernels/cpu/kv.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/sample.h"
 #include "kernels/cpu/weight_arena.h"
 
 namespace kvasir {
@@ -43,7 +45,8 @@ class CpuBackend : public Backend {
         threads_(std::move(threads)),
         multiplier_(std::move(multiplier)),
         int8_(std::move(int8)),
-        bf16_(std::move(bf16)) {}
+        bf16_(std::move(bf16)),
+        drawers_(static_cast<size_t>(threads_->threads()), RowDrawer(*ops.elementwise)) {}
 
   std::string_view name() const override { return name_; }
 
@@ -145,6 +148,11 @@ class CpuBackend : public Backend {
   void Attention(const AttentionArgs& args) override {
     CpuAttention(*ops_.attention, *threads_, args);
   }
+  bool CanSample() const override { return true; }
+  void Sample(const TensorView& logits, std::span<const RowDraw> draws,
+              std::span<int32_t> tokens) override {
+    CpuSample(*threads_, drawers_, logits, draws, tokens);
+  }
 
  private:
   RowNorm NormOf(const NormedRows& in) const {
@@ -168,6 +176,7 @@ class CpuBackend : public Backend {
   MatrixMultiplier multiplier_;
   std::optional<Int8Multiplier> int8_;  // none = everything in fp32
   std::optional<Bf16Multiplier> bf16_;
+  std::vector<RowDrawer> drawers_;  // one a thread
   WeightArena arena_;
 };
 

@@ -133,8 +133,33 @@ inline void AddRow(float* x, const float* y, int64_t n) {
   Map(x, y, n, x, [](F a, F b) { return Simd::Add(a, b); });
 }
 
+// Max returns its second argument if one is NaN. A NaN or +infinity times 0 is NaN; -infinity must
+// not be.
+inline float Greatest(const float* x, int64_t n) {
+  const float lowest = -__builtin_inff();
+  F greatest = Simd::Set(lowest), poison = Simd::Set(0);
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= n; i += Simd::kWidth) {
+    const F v = Simd::Load(x + i);
+    greatest = Simd::Max(v, greatest);
+    poison = Simd::Fma(Simd::Max(Simd::Set(-3e38f), v), Simd::Set(0), poison);
+  }
+  float most = Simd::ReduceMax(greatest), bad = Simd::ReduceAdd(poison);
+  for (; i < n; ++i) {
+    most = x[i] > most ? x[i] : most;
+    bad = x[i] < __builtin_inff() ? bad : __builtin_nanf("");
+  }
+  return bad == 0 ? most : __builtin_nanf("");
+}
+
+inline void Weigh(const float* x, int64_t n, float highest, float inverse, float* out) {
+  const F from = Simd::Set(highest), factor = Simd::Set(inverse);
+  Map(x, nullptr, n, out,
+      [from, factor](F v, F) { return Exp(Simd::Mul(Simd::Sub(v, from), factor)); });
+}
+
 constexpr ElementwiseOps kElementwiseTable = {
-    RmsNorm, LayerNorm, Gate<Silu>, Gate<GeluTanh>, Gate<GeluErf>, AddRow,
+    RmsNorm, LayerNorm, Gate<Silu>, Gate<GeluTanh>, Gate<GeluErf>, AddRow, Greatest, Weigh,
 };
 
 }  // namespace

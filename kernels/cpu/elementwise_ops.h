@@ -20,6 +20,11 @@ struct ElementwiseOps {
   void (*gelu_erf)(const float* gate, const float* up, int64_t n, float* out);
   // x [n] += y.
   void (*add)(float* x, const float* y, int64_t n);
+  // The greatest of x [n]; NaN if one is NaN or +infinity.
+  float (*greatest)(const float* x, int64_t n);
+  // out [n] = e^((x - highest) * inverse), for a finite inverse. Relative error: three roundings of
+  // the exponent and two units in the last place.
+  void (*weigh)(const float* x, int64_t n, float highest, float inverse, float* out);
 };
 
 extern const ElementwiseOps kElementwiseScalar, kElementwiseAvx2, kElementwiseAvx512;
