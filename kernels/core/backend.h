@@ -125,7 +125,11 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;  // "reference", "cpu-avx512", "cpu-avx2", ...
+  virtual std::string_view name() const = 0;  // "reference", "cpu-avx512", "cuda-bf16", ...
+
+  // The first error; Ok while there is none. After it operators do nothing and nothing computed
+  // counts. Any thread.
+  virtual Status status() const { return Status::Ok(); }
 
   // ---- memory -------------------------------------------------------------------------------
   // 64-byte aligned, contents undefined. kResourceExhausted if there is none.

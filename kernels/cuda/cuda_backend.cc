@@ -99,7 +99,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override { Keep(cuda::Synchronize(stream_.get())); }
 
   std::string_view name() const override { return name_; }
-  Status status() const {
+  Status status() const override {
     const std::lock_guard lock(mutex_);
     return error_;
   }
@@ -430,10 +430,6 @@ Result<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options) {
   auto backend = std::make_unique<CudaBackend>(options, device, stream, std::move(gemm));
   KVASIR_RETURN_IF_ERROR(backend->Init());
   return std::unique_ptr<Backend>(std::move(backend));
-}
-
-Status CudaStatus(const Backend& backend) {
-  return static_cast<const CudaBackend&>(backend).status();
 }
 
 }  // namespace kvasir

@@ -5,8 +5,8 @@
 //
 // Operators queue work on one stream and return. Download, ReadKv and the end of a step wait for
 // it; outside a step SaveKv and attention with wanted weights do, too. A step's integers go to the
-// card in one copy, and steps like those before allocate nothing. Errors are kept: after the first
-// one operators do nothing, Download returns zeros, and CudaStatus says what happened.
+// card in one copy, and steps like those before allocate nothing. Errors are kept (status()): after
+// the first one operators do nothing and Download returns zeros.
 #pragma once
 
 #include <memory>
@@ -28,8 +28,5 @@ struct CudaOptions {
 
 // kUnavailable with what to do about it if there is no card that can be used.
 Result<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);
-
-// The first error of a backend that CreateCudaBackend made; Ok while there is none.
-Status CudaStatus(const Backend& backend);
 
 }  // namespace kvasir

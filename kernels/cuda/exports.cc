@@ -9,7 +9,3 @@ KVASIR_EXPORT void kvasir_cuda_create(const kvasir::CudaOptions* options,
                                       kvasir::Result<std::unique_ptr<kvasir::Backend>>* result) {
   *result = kvasir::CreateCudaBackend(*options);
 }
-
-KVASIR_EXPORT void kvasir_cuda_status(const kvasir::Backend* backend, kvasir::Status* status) {
-  *status = kvasir::CudaStatus(*backend);
-}

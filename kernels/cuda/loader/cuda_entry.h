@@ -8,11 +8,10 @@
 namespace kvasir {
 
 // Raised whenever a type that crosses the boundary changes: a stale object is refused.
-inline constexpr int kCudaAbi = 1;
+inline constexpr int kCudaAbi = 2;
 
 using CudaAbiFunction = int (*)();
 using CudaCreateFunction = void (*)(const CudaOptions* options,
                                     Result<std::unique_ptr<Backend>>* result);
-using CudaStatusFunction = void (*)(const Backend* backend, Status* status);
 
 }  // namespace kvasir

@@ -16,11 +16,6 @@ namespace {
 
 constexpr char kName[] = "libkvasir_kernels_cuda.so";
 
-struct Entries {
-  CudaCreateFunction create = nullptr;
-  CudaStatusFunction status = nullptr;
-};
-
 std::string ProgramFolder() {
   char path[PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
@@ -43,23 +38,22 @@ Status Find(void* library, const char* name, Function* function) {
                      "; it belongs to another build of Kvasir");
 }
 
-Result<Entries> EntriesOf(void* library) {
+Result<CudaCreateFunction> CreatorIn(void* library) {
   CudaAbiFunction abi = nullptr;
   KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_abi", &abi));
   if (abi() != kCudaAbi) {
     return Unavailable("the CUDA library belongs to another build of Kvasir: rebuild it");
   }
-  Entries entries;
-  KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_create", &entries.create));
-  KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_status", &entries.status));
-  return entries;
+  CudaCreateFunction create = nullptr;
+  KVASIR_RETURN_IF_ERROR(Find(library, "kvasir_cuda_create", &create));
+  return create;
 }
 
-Result<Entries> Open() {
+Result<CudaCreateFunction> Open() {
   std::string tried;
   for (const std::string& candidate : Candidates()) {
     void* const library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) return EntriesOf(library);
+    if (library != nullptr) return CreatorIn(library);
     tried.append(tried.empty() ? "" : "; ").append(dlerror());
   }
   return Unavailable("no CUDA backend: " + tried + ". Build with nvcc on the path, or name the " +
@@ -67,30 +61,23 @@ Result<Entries> Open() {
 }
 
 // Opened once; a failure is tried again by the next call.
-Result<Entries> Opened() {
+Result<CudaCreateFunction> Opened() {
   static std::mutex mutex;
-  static Entries entries;
+  static CudaCreateFunction create = nullptr;
   const std::lock_guard lock(mutex);
-  if (entries.create == nullptr) {
-    KVASIR_ASSIGN_OR_RETURN(entries, Open());
+  if (create == nullptr) {
+    KVASIR_ASSIGN_OR_RETURN(create, Open());
   }
-  return entries;
+  return create;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Backend>> LoadCudaBackend(const CudaOptions& options) {
-  KVASIR_ASSIGN_OR_RETURN(const Entries entries, Opened());
+  KVASIR_ASSIGN_OR_RETURN(const CudaCreateFunction create, Opened());
   Result<std::unique_ptr<Backend>> result = Internal("the CUDA library gave no answer");
-  entries.create(&options, &result);
+  create(&options, &result);
   return result;
-}
-
-Status LoadedCudaStatus(const Backend& backend) {
-  KVASIR_ASSIGN_OR_RETURN(const Entries entries, Opened());
-  Status status;
-  entries.status(&backend, &status);
-  return status;
 }
 
 }  // namespace kvasir

@@ -14,7 +14,4 @@ namespace kvasir {
 // kUnavailable with what to do about it where there is no shared object, no driver or no card.
 Result<std::unique_ptr<Backend>> LoadCudaBackend(const CudaOptions& options);
 
-// The first error of a backend that LoadCudaBackend made; Ok while there is none.
-Status LoadedCudaStatus(const Backend& backend);
-
 }  // namespace kvasir

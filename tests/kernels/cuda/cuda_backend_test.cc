@@ -55,7 +55,7 @@ void ExpectProduct(const ProductCase& c, std::mt19937& random) {
   }
   backend->MatMul(in.view(), **packed, c.bias ? b.view().f32() : nullptr, c.accumulate, out.view());
   out.Pull();
-  ASSERT_TRUE(CudaStatus(*backend).ok()) << CudaStatus(*backend).message();
+  ASSERT_TRUE(backend->status().ok()) << backend->status().message();
   const bool rounds = c.compute == CudaCompute::kBf16 && c.rows > 8;
   for (size_t row = 0; row < static_cast<size_t>(c.rows); ++row) {
     for (size_t o = 0; o < n; ++o) {
@@ -136,7 +136,7 @@ TEST_F(CudaErrors, NoMemoryLeavesTheBackendAsItWas) {
   const std::vector<float> weights(size_t{256} * 256, 1.0f);
   EXPECT_EQ(backend->Pack(DType::kF32, weights.data(), 256, 256).status().code(),
             StatusCode::kResourceExhausted);
-  EXPECT_TRUE(CudaStatus(*backend).ok());
+  EXPECT_TRUE(backend->status().ok());
   Tensor fits(*backend, 1, 4, {1, 2, 3, 4});
   EXPECT_EQ(fits.Pull(), (std::vector<float>{1, 2, 3, 4}));
 }
@@ -147,14 +147,14 @@ TEST_F(CudaErrors, ALostCardIsKeptAndNothingCrashes) {
   auto pool = std::move(*backend->CreateKvPool({1, 1, 4, DType::kF32}, 2));
   emulation::LoseDevice(Internal("unspecified launch failure"));
   backend->Upload(x.host.data(), x.view().data, 4);
-  EXPECT_NE(CudaStatus(*backend).message().find("unspecified"), std::string::npos);
+  EXPECT_NE(backend->status().message().find("unspecified"), std::string::npos);
   emulation::LoseDevice(Status::Ok());  // the first error stays
   backend->Norm(NormKind::kRms, x.view(), 4, weight.view().f32(), nullptr, 1e-5f, x.view());
   const std::vector<float> k = {1, 2, 3, 4};
   backend->LoadKv(*pool, 0, {DType::kF32, 1, k.data(), nullptr, k.data(), nullptr},
                   std::vector<int32_t>{0}, nullptr);
   EXPECT_EQ(x.Pull(), std::vector<float>(8, 0.0f));
-  EXPECT_EQ(CudaStatus(*backend).code(), StatusCode::kInternal);
+  EXPECT_EQ(backend->status().code(), StatusCode::kInternal);
   EXPECT_FALSE(backend->Allocate(4).ok());
   EXPECT_FALSE(backend->CreateKvPool({1, 1, 4, DType::kF32}, 2).ok());
 }
@@ -164,7 +164,7 @@ TEST_F(CudaErrors, AFailedLaunchIsKept) {
   Tensor x(*backend, 1, 4, {1, 2, 3, 4}), y(*backend, 1, 4, {1, 1, 1, 1});
   emulation::FailNextLaunch(Internal("too many resources requested"));
   backend->Add(x.view(), y.view());
-  EXPECT_NE(CudaStatus(*backend).message().find("too many"), std::string::npos);
+  EXPECT_NE(backend->status().message().find("too many"), std::string::npos);
 }
 
 TEST_F(CudaErrors, AllMemoryIsGivenBack) {

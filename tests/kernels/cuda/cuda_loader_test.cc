@@ -38,7 +38,7 @@ TEST(CudaLoader, TheBuiltLibraryWorksOrSaysWhyNot) {
   auto backend = LoadCudaBackend({});
   if (backend.ok()) {
     EXPECT_EQ((*backend)->name(), "cuda-bf16");
-    EXPECT_TRUE(LoadedCudaStatus(**backend).ok());
+    EXPECT_TRUE((*backend)->status().ok());
     return;
   }
   EXPECT_EQ(backend.status().code(), StatusCode::kUnavailable) << backend.status().message();
