@@ -126,9 +126,13 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual std::string_view name() const = 0;  // "reference", "cpu-avx512", "cuda-bf16", ...
+  // The card in words; empty: this machine's own processors.
+  virtual std::string device() const { return {}; }
 
-  // The first error; Ok while there is none. After it operators do nothing and nothing computed
-  // counts. Any thread.
+  // Ok while what was computed counts. kResourceExhausted: the device had no memory for an operator
+  // of this step; BeginStep forgets it. Any other error lasts: operators then do nothing, and a
+  // new backend may fail likewise until the process ends. Complete once EndStep, Download, SaveKv,
+  // LoadKv or ReadKv has returned. Any thread.
   virtual Status status() const { return Status::Ok(); }
 
   // ---- memory -------------------------------------------------------------------------------
@@ -162,14 +166,14 @@ class Backend {
   // EndStep returns.
   virtual void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
                       float* host_k, float* host_v) = 0;
-  // Reads one layer back, for tests and diagnostics: keys as they lie (rotated to local
-  // positions) and values, fp32 [tokens][G*D] each.
+  // Reads one layer back: keys as they lie (rotated to local positions) and values, fp32
+  // [tokens][G*D] each. As LoadKv, from any thread, as long as nobody writes these blocks.
   virtual void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
                       int32_t tokens, float* host_k, float* host_v) = 0;
 
   // ---- step ---------------------------------------------------------------------------------
   // What SaveKv and Attention write to host memory between these is complete when EndStep returns,
-  // so a device need not wait for each.
+  // so a device need not wait for each. Nothing that the step queued reads or writes pools then.
   virtual void BeginStep() {}
   virtual void EndStep() {}
 

@@ -12,8 +12,8 @@
 #include "kernels/cuda/embed.cuh"
 #include "kernels/cuda/gather.cuh"
 #include "kernels/cuda/kv_append.cuh"
-#include "kernels/cuda/kv_load.cuh"
 #include "kernels/cuda/kv_loader.h"
+#include "kernels/cuda/kv_reader.h"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/sample.cuh"
@@ -75,11 +75,20 @@ class Mirror {
   bool valid_ = false;
 };
 
+// "NVIDIA H100 80GB HBM3, compute capability 9.0, 79 GiB".
+std::string Describe(const cuda::DeviceInfo& device) {
+  std::string text = device.name + ", compute capability ";
+  text.append(std::to_string(device.compute / 10)).append(".");
+  text.append(std::to_string(device.compute % 10)).append(", ");
+  return text.append(std::to_string(device.memory_bytes >> 30)).append(" GiB");
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const CudaOptions& options, const cuda::DeviceInfo& device, cuda::Stream stream,
               std::unique_ptr<cuda::Gemm> gemm)
       : name_(options.compute == CudaCompute::kF32 ? "cuda-f32" : "cuda-bf16"),
+        device_(Describe(device)),
         stream_(stream),
         step_(stream),
         fetches_(stream),
@@ -93,12 +102,14 @@ class CudaBackend final : public Backend {
                    options.compute == CudaCompute::kBf16} {}
   Status Init() {
     KVASIR_ASSIGN_OR_RETURN(loader_, cuda::KvLoader::Create(&rotations_));
+    KVASIR_ASSIGN_OR_RETURN(reader_, cuda::KvReader::Create());
     return Status::Ok();
   }
   // Queued work still uses the memory of the members.
   ~CudaBackend() override { Keep(cuda::Synchronize(stream_.get())); }
 
   std::string_view name() const override { return name_; }
+  std::string device() const override { return device_; }
   Status status() const override {
     const std::lock_guard lock(mutex_);
     return error_;
@@ -165,7 +176,8 @@ class CudaBackend final : public Backend {
     KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
     CheckLayer(pool, layer);
     CheckBlocks(pool, block_ids);
-    DoBesideStep([&] { return loader_->Load(PoolOf(pool), layer, planes, block_ids, rope); });
+    DoBesideStep(
+        [&] { return Lasting(loader_->Load(PoolOf(pool), layer, planes, block_ids, rope)); });
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
@@ -181,18 +193,29 @@ class CudaBackend final : public Backend {
     KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(tokens)));
     CheckLayer(pool, layer);
     CheckBlocks(pool, block_ids);
-    Do([&] { return ReadLayer(PoolOf(pool), layer, block_ids, tokens, host_k, host_v); });
+    DoBesideStep([&] {
+      KVASIR_RETURN_IF_ERROR(AwaitEarlierSteps());
+      return Lasting(reader_->Read(PoolOf(pool), layer, block_ids, tokens, host_k, host_v));
+    });
   }
 
   // ---- step
   void BeginStep() override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (error_.code() == StatusCode::kResourceExhausted) error_ = Status::Ok();
+    }
     Do([&] { return fetches_.Forget(); });  // of a step that did not end
+    const std::lock_guard lock(step_mutex_);
     in_step_ = true;
   }
+  // Waits even after an error: what was queued before it still reads and writes blocks.
   void EndStep() override {
+    if (queued_ && !Do([&] { return Finish(); })) Keep(cuda::Synchronize(stream_.get()));
+    const std::lock_guard lock(step_mutex_);
     in_step_ = false;
-    if (queued_) Do([&] { return Finish(); });
   }
+
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
              const TensorView& out) override {
     KVASIR_CHECK(out.rows == static_cast<int64_t>(token_ids.size()));
@@ -335,7 +358,7 @@ class CudaBackend final : public Backend {
   bool Keep(const Status& status) {
     if (status.ok()) return true;
     const std::lock_guard lock(mutex_);
-    if (error_.ok()) error_ = status;
+    if (error_.ok() || error_.code() == StatusCode::kResourceExhausted) error_ = status;
     return false;
   }
 
@@ -385,37 +408,35 @@ class CudaBackend final : public Backend {
     return cuda::Synchronize(stream_.get());
   }
 
-  Status ReadLayer(const CudaKvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
-                   int32_t tokens, float* host_k, float* host_v) {
-    const size_t bytes = static_cast<size_t>(tokens) *
-                         static_cast<size_t>(pool.layout().kv_heads * pool.layout().head_dim) *
-                         sizeof(float);
-    KVASIR_ASSIGN_OR_RETURN(const Scratch ids, buffers_.Take(block_ids.size_bytes()));
-    KVASIR_ASSIGN_OR_RETURN(const Scratch k, buffers_.Take(bytes));
-    KVASIR_ASSIGN_OR_RETURN(const Scratch v, buffers_.Take(bytes));
-    KVASIR_RETURN_IF_ERROR(cuda::CopyToDevice(ids.As<void>(), block_ids.data(),
-                                              block_ids.size_bytes(), stream_.get()));
-    KVASIR_RETURN_IF_ERROR(cuda::ReadKv(
-        stream_.get(), {&pool, layer, tokens, ids.As<int32_t>(), k.As<float>(), v.As<float>()}));
-    KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(host_k, k.As<float>(), bytes, stream_.get()));
-    KVASIR_RETURN_IF_ERROR(cuda::CopyToHost(host_v, v.As<float>(), bytes, stream_.get()));
-    return cuda::Synchronize(stream_.get());
+  // Of other threads than the step's: nobody knows any more which step this error belongs to.
+  static Status Lasting(Status status) {
+    if (status.code() != StatusCode::kResourceExhausted) return status;
+    return Unavailable(status.message());
   }
 
-  const std::string name_;
+  // Blocks that may be read are written by no step under way.
+  Status AwaitEarlierSteps() {
+    const std::lock_guard lock(step_mutex_);
+    return in_step_ ? Status::Ok() : cuda::Synchronize(stream_.get());
+  }
+
+  const std::string name_, device_;
   const StreamOwner stream_;
   DeviceBuffers buffers_;
   RotationTables rotations_;
   cuda::StepTables step_;
   cuda::HostFetches fetches_;
-  bool in_step_ = false, queued_ = false;  // queued_: since the last wait
-  int32_t group_ = 0, kv_heads_ = 0;       // of the last attention
+  bool queued_ = false;               // since the last wait
+  int32_t group_ = 0, kv_heads_ = 0;  // of the last attention
   cuda::Products products_;
   const cuda::AttentionContext attention_;
   Mirror tokens_, gathered_, slots_, locals_;
   std::unique_ptr<cuda::KvLoader> loader_;
+  std::unique_ptr<cuda::KvReader> reader_;
   mutable std::mutex mutex_;
   Status error_;  // under mutex_
+  std::mutex step_mutex_;
+  bool in_step_ = false;  // under step_mutex_; read by the step's thread without
 };
 
 }  // namespace

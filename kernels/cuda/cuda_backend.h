@@ -26,7 +26,8 @@ struct CudaOptions {
   CudaCompute compute = CudaCompute::kBf16;
 };
 
-// kUnavailable with what to do about it if there is no card that can be used.
+// With what to do about it: kNotFound if there is no driver or no card, kUnavailable if what there
+// is cannot be used.
 Result<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);
 
 }  // namespace kvasir

@@ -126,7 +126,7 @@ TEST(CudaStep, ADecodeStepCopiesOnceWaitsOnceAndAllocatesNothing) {
       EXPECT_EQ(calls.unpinned, 0u);
       EXPECT_EQ(calls.uploads, all ? 1u + kLayers : 1u);  // and the sums so far of each layer
     }
-    ASSERT_TRUE(CudaStatus(*backend).ok());
+    ASSERT_TRUE(backend->status().ok());
   }
 }
 
