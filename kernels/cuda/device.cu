@@ -19,8 +19,10 @@ Status Done(const char* what, cudaError_t error) {
   return error == cudaSuccess ? Status::Ok() : Failed(what, error);
 }
 
-Status NoDevice(const std::string& why) {
-  return Unavailable("no CUDA device can be used: " + why + "; use --backend cpu");
+// Nothing is there, or something that cannot be used.
+Status NoDevice(const std::string& why) { return NotFound("no CUDA device: " + why); }
+Status OldDevice(const std::string& why) {
+  return Unavailable("the CUDA device cannot be used: " + why);
 }
 
 // Whether there is a driver, new enough for the runtime that is linked in.
@@ -30,9 +32,9 @@ Status CheckDriver() {
     return NoDevice("no NVIDIA driver is installed");
   }
   if (cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver / 1000 < runtime / 1000) {
-    return NoDevice("the driver is made for CUDA " + std::to_string(driver / 1000) +
-                    ", Kvasir for CUDA " + std::to_string(runtime / 1000) +
-                    ": install a newer driver");
+    return OldDevice("the driver is made for CUDA " + std::to_string(driver / 1000) +
+                     ", Kvasir for CUDA " + std::to_string(runtime / 1000) +
+                     ": install a newer driver");
   }
   return Status::Ok();
 }
@@ -47,7 +49,8 @@ Result<DeviceInfo> OpenDevice() {
   KVASIR_RETURN_IF_ERROR(CheckDriver());
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
-  if (counted != cudaSuccess) return NoDevice(cudaGetErrorString(counted));
+  if (counted != cudaSuccess)
+    return NoDevice(std::string("the driver says ") + cudaGetErrorString(counted));
   if (count == 0) return NoDevice("the driver finds no card");
   KVASIR_RETURN_IF_ERROR(Done("opening the first card", cudaSetDevice(0)));
   cudaDeviceProp properties;
@@ -60,8 +63,8 @@ Result<DeviceInfo> OpenDevice() {
   info.memory_bytes = properties.totalGlobalMem;
   info.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
   if (info.compute < 80) {
-    return NoDevice(info.name + " has compute capability " + std::to_string(properties.major) +
-                    "." + std::to_string(properties.minor) + ", 8.0 is the least");
+    return OldDevice(info.name + " has compute capability " + std::to_string(properties.major) +
+                     "." + std::to_string(properties.minor) + ", 8.0 is the least");
   }
   return info;
 }

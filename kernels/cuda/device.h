@@ -23,8 +23,8 @@ struct DeviceInfo {
   size_t shared_bytes_per_block = 0;  // the most that a launch may ask for
 };
 
-// Makes the first card the calling thread's. kUnavailable where there is no driver or no card, or
-// an old one, with what to do about it.
+// Makes the first card the calling thread's. With what to do about it: kNotFound where there is no
+// driver or no card, kUnavailable where one of them is too old.
 Result<DeviceInfo> OpenDevice();
 
 // kResourceExhausted if there is not so much memory.

@@ -24,10 +24,24 @@ std::string ProgramFolder() {
   return whole.substr(0, whole.rfind('/'));
 }
 
-std::vector<std::string> Candidates() {
+// "" if none is named.
+std::string NamedLibrary() {
   const char* const named = std::getenv("KVASIR_CUDA_LIBRARY");
-  if (named != nullptr && *named != '\0') return {named};
+  return named == nullptr ? "" : named;
+}
+
+std::vector<std::string> Candidates() {
+  const std::string named = NamedLibrary();
+  if (!named.empty()) return {named};
   return {ProgramFolder() + "/" + kName, kName};
+}
+
+// The library says so too, but only once it and cuBLASLt, hundreds of megabytes, are loaded. Kept
+// open: the library will want it.
+Status CheckDriver() {
+  if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != nullptr) return Status::Ok();
+  const char* const why = dlerror();
+  return NotFound(std::string("no CUDA device: no NVIDIA driver is installed (") + why + ")");
 }
 
 template <typename Function>
@@ -50,22 +64,26 @@ Result<CudaCreateFunction> CreatorIn(void* library) {
 }
 
 Result<CudaCreateFunction> Open() {
+  if (NamedLibrary().empty()) KVASIR_RETURN_IF_ERROR(CheckDriver());
   std::string tried;
   for (const std::string& candidate : Candidates()) {
     void* const library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library != nullptr) return CreatorIn(library);
     tried.append(tried.empty() ? "" : "; ").append(dlerror());
   }
-  return Unavailable("no CUDA backend: " + tried + ". Build with nvcc on the path, or name the " +
-                     "library in KVASIR_CUDA_LIBRARY");
+  return NotFound("no CUDA backend: " + tried + ". Build with nvcc on the path, or name the " +
+                  "library in KVASIR_CUDA_LIBRARY");
 }
 
-// Opened once; a failure is tried again by the next call.
+// Opened once, and again where another library is named; a failure is tried again by the next call.
 Result<CudaCreateFunction> Opened() {
   static std::mutex mutex;
   static CudaCreateFunction create = nullptr;
+  static std::vector<std::string> from;
   const std::lock_guard lock(mutex);
-  if (create == nullptr) {
+  if (create == nullptr || from != Candidates()) {
+    from = Candidates();
+    create = nullptr;
     KVASIR_ASSIGN_OR_RETURN(create, Open());
   }
   return create;

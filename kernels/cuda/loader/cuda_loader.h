@@ -11,7 +11,8 @@
 
 namespace kvasir {
 
-// kUnavailable with what to do about it where there is no shared object, no driver or no card.
+// With what to do about it: kNotFound where there is no shared object, driver or card, kUnavailable
+// where one of them cannot be used (another build's object, an old driver or card).
 Result<std::unique_ptr<Backend>> LoadCudaBackend(const CudaOptions& options);
 
 }  // namespace kvasir
