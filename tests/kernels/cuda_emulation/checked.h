@@ -35,7 +35,7 @@ class Global {
 
   T* raw() const { return pointer_; }
   const emulation::Extent& extent() const { return extent_; }
-  // `pointer` if `bytes` bytes there are in the buffer and it is aligned.
+  // What lies behind `pointer` if `bytes` bytes there are in the buffer and it is aligned.
   template <typename U>
   U* Checked(U* pointer, size_t bytes, size_t alignment) const {
     const auto* const begin = reinterpret_cast<const char*>(pointer);
@@ -46,7 +46,8 @@ class Global {
     if (reinterpret_cast<uintptr_t>(begin) % alignment != 0) {
       emulation::Fault("access of %zu bytes at %td is not aligned", bytes, begin - extent_.begin);
     }
-    return pointer;
+    using Behind = std::conditional_t<std::is_const_v<U>, const char*, char*>;
+    return reinterpret_cast<U*>(static_cast<Behind>(extent_.Behind(begin)));
   }
 
  private:

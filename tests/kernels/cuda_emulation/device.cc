@@ -68,12 +68,13 @@ Status State() {
   return emulation::lost;
 }
 
-// A copy's end on the card must lie in one buffer.
-void CheckExtent(const void* device, size_t bytes) {
+// Where the host finds `bytes` bytes of the card, which must lie in one buffer.
+char* Behind(const void* device, size_t bytes) {
   const emulation::Extent extent = emulation::ExtentOf(device);
   if (static_cast<const char*>(device) + bytes > extent.end) {
     emulation::Fault("copy of %zu bytes out of bounds", bytes);
   }
+  return extent.Behind(device);
 }
 
 }  // namespace
@@ -148,15 +149,15 @@ Result<bool> HasPassed(Event event) {
 Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (bytes == 0) return Status::Ok();
-  CheckExtent(device, bytes);
+  char* const to = Behind(device, bytes);
   emulation::Count(&emulation::DeviceCalls::uploads);
   if (emulation::CheckPinned(host, bytes)) {
-    emulation::QueueWork(stream, [=] { std::memcpy(device, host, bytes); });
+    emulation::QueueWork(stream, [=] { std::memcpy(to, host, bytes); });
     return Status::Ok();
   }
   const auto* const from = static_cast<const char*>(host);
-  emulation::QueueWork(stream, [device, copy = std::vector<char>(from, from + bytes)] {
-    std::memcpy(device, copy.data(), copy.size());
+  emulation::QueueWork(stream, [to, copy = std::vector<char>(from, from + bytes)] {
+    std::memcpy(to, copy.data(), copy.size());
   });
   return Status::Ok();
 }
@@ -164,20 +165,22 @@ Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream)
 Status CopyToHost(void* host, const void* device, size_t bytes, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (bytes == 0) return Status::Ok();
-  CheckExtent(device, bytes);
+  const char* const from = Behind(device, bytes);
   emulation::CheckPinned(host, bytes);
-  emulation::QueueWork(stream, [=] { std::memcpy(host, device, bytes); });
+  emulation::QueueWork(stream, [=] { std::memcpy(host, from, bytes); });
   return Status::Ok();
 }
 
 Status CopyRuns(void* to, const void* from, const Runs& runs, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (runs.rows == 0) return Status::Ok();
-  CheckExtent(from, (runs.rows - 1) * runs.from_stride + runs.width);
+  const char* const source = Behind(from, (runs.rows - 1) * runs.from_stride + runs.width);
+  char* const target = emulation::IsDeviceMemory(to)
+                           ? Behind(to, (runs.rows - 1) * runs.to_stride + runs.width)
+                           : static_cast<char*>(to);
   emulation::QueueWork(stream, [=] {
     for (size_t row = 0; row < runs.rows; ++row) {
-      std::memcpy(static_cast<char*>(to) + row * runs.to_stride,
-                  static_cast<const char*>(from) + row * runs.from_stride, runs.width);
+      std::memcpy(target + row * runs.to_stride, source + row * runs.from_stride, runs.width);
     }
   });
   return Status::Ok();

@@ -2,6 +2,7 @@
 // would let pass by: missing and divergent barriers, accesses out of bounds, unfinished copies.
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <numeric>
 #include <vector>
 
@@ -16,13 +17,15 @@ class Filled {
  public:
   explicit Filled(const std::vector<T>& values)
       : size_(values.size()), data_(static_cast<T*>(emulation::AllocateDevice(size_ * sizeof(T)))) {
-    std::copy(values.begin(), values.end(), data_);
+    std::copy(values.begin(), values.end(), Behind());
   }
   ~Filled() { emulation::FreeDevice(data_); }
   T* data() const { return data_; }
-  std::vector<T> values() const { return {data_, data_ + size_}; }
+  std::vector<T> values() const { return {Behind(), Behind() + size_}; }
 
  private:
+  T* Behind() const { return reinterpret_cast<T*>(emulation::ExtentOf(data_).Behind(data_)); }
+
   size_t size_;
   T* data_;
 };
@@ -96,6 +99,12 @@ TEST(CudaEmulationDeathTest, HostMemoryIsNotDeviceMemory) {
   EXPECT_DEATH(
       EXPECT_TRUE(Launch(nullptr, {}, OffsetKernel, host.data(), host.data(), 0, false).ok()),
       "is not device memory");
+}
+
+TEST(CudaEmulationDeathTest, TheHostCannotTouchDeviceMemory) {
+  const Filled<float> buffer({1});
+  const volatile float* const device = buffer.data();
+  EXPECT_EXIT([[maybe_unused]] const float seen = device[0], testing::KilledBySignal(SIGSEGV), "");
 }
 
 __global__ void SharedEndKernel(int index) { SharedAt<float>(0)[index] = 1; }
