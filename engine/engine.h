@@ -90,7 +90,8 @@ class Engine {
   virtual ~Engine() = default;
 
   // kInvalidArgument: empty prompt, nothing to compute, longer than the context or the whole pool
-  // (both numbers named), bad sampling values; kResourceExhausted: the queue is full.
+  // (both numbers named), bad sampling values; kResourceExhausted: the queue is full; kUnavailable:
+  // health().
   virtual Result<RequestId> Submit(Request request) = 0;
   // Takes effect before the next step; the request's sink still gets its finish event.
   virtual void Cancel(RequestId id) = 0;
@@ -114,6 +115,11 @@ class Engine {
   // Asked (from any thread, no engine lock held) to give up at least `blocks` cached blocks by
   // dropping KvBlocks that nobody uses; returns how many it dropped references to.
   virtual void SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) = 0;
+
+  // kUnavailable, for good, once the backend has failed, with what to do: requests in flight have
+  // ended with this, Submit, LoadBlocks and KvFill::Load say it, and nothing that the failed step
+  // computed was handed out.
+  virtual Status health() const = 0;
 
   virtual const Model& model() const = 0;
   virtual const EngineOptions& options() const = 0;

@@ -81,6 +81,15 @@ void EngineImpl::SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) 
   reclaimer_ = std::move(shared);
 }
 
+// A step that had no device memory is an error of its requests alone.
+Status EngineImpl::health() const {
+  const Status status = backend_->status();
+  if (status.ok() || status.code() == StatusCode::kResourceExhausted) return Status::Ok();
+  std::string message = "the backend ";
+  message.append(backend_->name()).append(" has failed (").append(status.message());
+  return Unavailable(message.append("); restart Kvasir"));
+}
+
 Status EngineImpl::CheckFits(const Sequence& sequence) const {
   if (sequence.BlocksHeld() <= blocks_.total()) return Status::Ok();
   return InvalidArgument("the request needs " + N(sequence.BlocksHeld()) + " blocks of " +
@@ -98,6 +107,7 @@ bool EngineImpl::QueueIsFull() const {
 }
 
 Result<RequestId> EngineImpl::Submit(Request request) {
+  KVASIR_RETURN_IF_ERROR(health());
   KVASIR_RETURN_IF_ERROR(CheckRequest(request, {model_->config.vocab, max_context_}, blocks_));
   auto sequence = std::make_unique<Sequence>(0, std::move(request), max_context_);
   KVASIR_RETURN_IF_ERROR(CheckFits(*sequence));

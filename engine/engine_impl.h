@@ -40,6 +40,8 @@ class EngineImpl final : public Engine {
                     std::vector<float>* v) const override;
   void SetReclaimer(std::function<int32_t(int32_t blocks)> reclaimer) override;
 
+  Status health() const override;
+
   const Model& model() const override { return *model_; }
   const EngineOptions& options() const override { return options_; }
   int32_t max_context() const override { return max_context_; }
@@ -68,7 +70,8 @@ class EngineImpl final : public Engine {
   bool QueueIsFull() const;  // mutex_ held
   Status CheckFits(const Sequence& sequence) const;
   Result<std::vector<int32_t>> AllocateBlocks(int32_t tokens);
-  void LoadLayer(int32_t layer, const KvLayerPlanes& planes, const KvBlocks& blocks) const;
+  Status Counts() const;
+  Status LoadLayer(int32_t layer, const KvLayerPlanes& planes, const KvBlocks& blocks) const;
 
   // ---- the loop's thread
   void Loop();

@@ -64,7 +64,7 @@ class EngineImpl::Fill final : public KvFill {
     if (loaded_ == layers)
       return InvalidArgument("KV of more layers than the model's " + N(layers));
     KVASIR_RETURN_IF_ERROR(CheckPlane(planes, size_t(loaded_), blocks_->tokens()));
-    engine_.LoadLayer(loaded_, planes, *blocks_);
+    KVASIR_RETURN_IF_ERROR(engine_.LoadLayer(loaded_, planes, *blocks_));
     readiness_->Publish(++loaded_);
     return Status::Ok();
   }
@@ -92,11 +92,18 @@ Result<std::vector<int32_t>> EngineImpl::AllocateBlocks(int32_t tokens) {
   return *std::move(ids);
 }
 
-void EngineImpl::LoadLayer(int32_t layer, const KvLayerPlanes& planes,
-                           const KvBlocks& blocks) const {
+// Whether what the backend has done just now counts.
+Status EngineImpl::Counts() const {
+  KVASIR_RETURN_IF_ERROR(health());
+  return backend_->status();
+}
+
+Status EngineImpl::LoadLayer(int32_t layer, const KvLayerPlanes& planes,
+                             const KvBlocks& blocks) const {
   const ModelConfig& config = model_->config;
   const RopeTable& rope = config.ropes[size_t(config.layer_rope[size_t(layer)])];
   backend_->LoadKv(*kv_pool_, layer, planes, blocks.ids(), &rope);
+  return Counts();
 }
 
 Result<std::shared_ptr<const KvBlocks>> EngineImpl::LoadBlocks(
@@ -106,7 +113,7 @@ Result<std::shared_ptr<const KvBlocks>> EngineImpl::LoadBlocks(
   KVASIR_ASSIGN_OR_RETURN(std::vector<int32_t> ids, AllocateBlocks(tokens));
   auto handle = blocks_.Own(std::move(ids), tokens);
   for (size_t layer = 0; layer < layers.size(); ++layer) {
-    LoadLayer(int32_t(layer), layers[layer], *handle);
+    KVASIR_RETURN_IF_ERROR(LoadLayer(int32_t(layer), layers[layer], *handle));
   }
   return handle;
 }
@@ -127,7 +134,7 @@ Status EngineImpl::ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector
   k->resize(values);
   v->resize(values);
   backend_->ReadKv(*kv_pool_, layer, blocks.ids(), blocks.tokens(), k->data(), v->data());
-  return Status::Ok();
+  return Counts();
 }
 
 }  // namespace kvasir

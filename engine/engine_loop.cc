@@ -137,7 +137,11 @@ bool EngineImpl::Recompute(Sequence& sequence) {
 void EngineImpl::Handle(Sequence& sequence, const Status& status, const StepOutput& output) {
   FinishReason finish = FinishReason::kNone;
   Status outcome = status;
-  if (!outcome.ok() && Recompute(sequence)) return;
+  if (const Status health = this->health(); !outcome.ok() && !health.ok()) {
+    outcome = health;
+  } else if (!outcome.ok() && Recompute(sequence)) {
+    return;
+  }
   if (outcome.ok()) {
     try {
       outcome = HandleRows(sequence, output, &finish);

@@ -184,7 +184,7 @@ Status Bert::State::LoadWeights(const SafetensorsFile& file) {
     layers.push_back(LoadLayer(load, c, i));
   }
   weight_bytes = load.bytes();
-  return load.status();
+  return load.status().ok() ? backend.status() : load.status();
 }
 
 Status Bert::State::EnsurePool(int32_t blocks) {
@@ -269,7 +269,7 @@ Status Bert::Encode(std::span<const std::vector<int32_t>> sequences, std::vector
   KVASIR_RETURN_IF_ERROR(state_->Run(batch, position_ids, &out));
   hidden->resize(static_cast<size_t>(out.rows * out.cols));
   state_->backend.Download(out.data, hidden->data(), hidden->size() * sizeof(float));
-  return Status::Ok();
+  return state_->backend.status();
 }
 
 }  // namespace kvasir

@@ -282,8 +282,12 @@ Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspa
     return Status::Ok();
   }
   KVASIR_RETURN_IF_ERROR(CheckTokens(model.config, batch.token_ids));
-  const Step step(workspace.backend());
-  return Pass(model, pool, batch, workspace, options).Run(logits);
+  Status status;
+  {
+    const Step step(workspace.backend());
+    status = Pass(model, pool, batch, workspace, options).Run(logits);
+  }
+  return status.ok() ? workspace.backend().status() : status;
 }
 
 }  // namespace kvasir

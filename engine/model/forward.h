@@ -55,7 +55,8 @@ struct ForwardOptions {
 };
 
 // Writes K and V of all rows into the pool, and the logits of batch.logit_rows that are not drawn
-// from, [rows][V] in their order, to host memory `logits` (resized; undefined after an error).
+// from, [rows][V] in their order, to host memory `logits` (resized). After an error, the backend's
+// among them, nothing that was written counts.
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
                const ForwardOptions& options, std::vector<float>* logits);
 

@@ -177,6 +177,7 @@ Result<std::shared_ptr<const Model>> LoadGgufModel(const std::string& path, Back
   }
   WeightLoader loader(file, backend);
   KVASIR_RETURN_IF_ERROR(LoadWeights(loader, model.get()));
+  KVASIR_RETURN_IF_ERROR(backend.status());  // of uploads
   // The whole file: whatever KV depends on (weights, geometry, RoPE) stands in it.
   model->digest = DigestOf(file.bytes(), kModelVersion).Hex();
   return std::shared_ptr<const Model>(std::move(model));

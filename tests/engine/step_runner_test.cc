@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/engine/engine_harness.h"
+#include "tests/engine/wrapped_backend.h"
 
 namespace kvasir {
 namespace {
@@ -24,46 +25,11 @@ using test::RunOne;
 
 constexpr int32_t kOutOfMemory = 77, kBroken = 78;
 
-// Another backend that fails when it is asked to embed certain tokens.
-class FaultyBackend final : public Backend {
+// Fails when it is asked to embed certain tokens.
+class FaultyBackend final : public test::WrappedBackend {
  public:
-  explicit FaultyBackend(std::shared_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  using WrappedBackend::WrappedBackend;
 
-  std::string_view name() const override { return inner_->name(); }
-  Result<std::unique_ptr<Buffer>> Allocate(size_t bytes) override {
-    return inner_->Allocate(bytes);
-  }
-  void Upload(const void* host, void* device, size_t bytes) override {
-    inner_->Upload(host, device, bytes);
-  }
-  void Download(const void* device, void* host, size_t bytes) override {
-    inner_->Download(device, host, bytes);
-  }
-  Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
-                                             int64_t k) override {
-    return inner_->Pack(dtype, data, n, k);
-  }
-  Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
-                                               std::span<const float> key_balance) override {
-    return inner_->CreateKvPool(layout, blocks, key_balance);
-  }
-  void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {
-    inner_->CopyBlock(pool, from, to);
-  }
-  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-              std::span<const int32_t> block_ids, const RopeTable* rope) override {
-    inner_->LoadKv(pool, layer, planes, block_ids, rope);
-  }
-  void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
-              float* host_k, float* host_v) override {
-    inner_->SaveKv(k, v, row_begin, row_end, host_k, host_v);
-  }
-  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
-              float* host_k, float* host_v) override {
-    inner_->ReadKv(pool, layer, block_ids, tokens, host_k, host_v);
-  }
-  void BeginStep() override { inner_->BeginStep(); }
-  void EndStep() override { inner_->EndStep(); }
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
              const TensorView& out) override {
     const auto holds = [&](int32_t id) {
@@ -71,36 +37,8 @@ class FaultyBackend final : public Backend {
     };
     if (holds(kOutOfMemory)) throw std::bad_alloc();
     if (holds(kBroken)) throw std::runtime_error("device lost a wheel");
-    inner_->Embed(table, token_ids, scale, out);
+    WrappedBackend::Embed(table, token_ids, scale, out);
   }
-  void Norm(NormKind kind, const TensorView& x, int64_t width, const float* weight,
-            const float* bias, float eps, const TensorView& out) override {
-    inner_->Norm(kind, x, width, weight, bias, eps, out);
-  }
-  void MatMul(const TensorView& x, const PackedWeight& w, const float* bias, bool accumulate,
-              const TensorView& out) override {
-    inner_->MatMul(x, w, bias, accumulate, out);
-  }
-  void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
-                const TensorView& out) override {
-    inner_->Activate(kind, gate, up, out);
-  }
-  void Add(const TensorView& x, const TensorView& y) override { inner_->Add(x, y); }
-  void GatherRows(const TensorView& x, std::span<const int32_t> rows,
-                  const TensorView& out) override {
-    inner_->GatherRows(x, rows, out);
-  }
-  void AppendKv(KvPool& pool, int32_t layer, const TensorView& k, const TensorView& v,
-                const StepBatch& batch, const RopeTable* rope) override {
-    inner_->AppendKv(pool, layer, k, v, batch, rope);
-  }
-  std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) override {
-    return inner_->PlanAttention(batch);
-  }
-  void Attention(const AttentionArgs& args) override { inner_->Attention(args); }
-
- private:
-  std::shared_ptr<Backend> inner_;
 };
 
 test::BackendChoice Faulty() {
