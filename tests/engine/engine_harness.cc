@@ -16,6 +16,9 @@
 
 #include "kernels/core/reference_backend.h"
 #include "kernels/cpu/cpu_backend.h"
+#if defined(KVASIR_CUDA_EMULATION)
+#include "kernels/cuda/cuda_backend.h"
+#endif
 
 namespace kvasir::test {
 namespace {
@@ -79,12 +82,26 @@ std::vector<double> LogSoftmax(const std::vector<float>& x) {
 
 }  // namespace
 
+#if defined(KVASIR_CUDA_EMULATION)
+
+std::vector<BackendChoice> AllBackends() {
+  return {{"CudaEmulated", [](int) {
+             auto backend = CreateCudaBackend({.compute = CudaCompute::kF32});
+             EXPECT_TRUE(backend.ok()) << backend.status().ToString();
+             return std::shared_ptr<Backend>(std::move(backend).value());
+           }}};
+}
+
+#else
+
 std::vector<BackendChoice> AllBackends() {
   std::vector<BackendChoice> choices = {
       {"Reference", [](int) { return std::shared_ptr<Backend>(CreateReferenceBackend()); }}};
   for (const Isa isa : SupportedIsas()) choices.push_back(CpuChoice(isa));
   return choices;
 }
+
+#endif
 
 BackendChoice BestCpu() { return CpuChoice(SupportedIsas().back()); }
 

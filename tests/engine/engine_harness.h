@@ -21,7 +21,8 @@ struct BackendChoice {
   std::string name;  // a test's parameter name: letters and digits
   std::function<std::shared_ptr<Backend>(int threads)> create;
 };
-// The reference and one CPU backend for every instruction set of this machine.
+// The reference and one CPU backend for every instruction set of this machine; where the CUDA
+// emulation is linked in, the emulated card instead.
 std::vector<BackendChoice> AllBackends();
 BackendChoice BestCpu();
 

@@ -10,13 +10,18 @@
 namespace kvasir::test {
 namespace {
 
-// A matrix in backend memory, which is host memory for every backend that gates run on.
+// A matrix in backend memory.
 struct Matrix {
   Matrix(Backend& backend, int64_t rows, int64_t cols) {
     auto allocated = backend.Allocate(static_cast<size_t>(rows * cols) * sizeof(float));
     EXPECT_TRUE(allocated.ok());
     buffer = std::move(allocated).value();
     view = F32View(buffer->f32(), rows, cols);
+  }
+  std::vector<float> Values(Backend& backend) const {
+    std::vector<float> values(static_cast<size_t>(view.rows * view.cols));
+    backend.Download(view.data, values.data(), values.size() * sizeof(float));
+    return values;
   }
   std::unique_ptr<Buffer> buffer;
   TensorView view;
@@ -58,8 +63,8 @@ class Naive {
       AddTo(x, Project(gate, *w.down, nullptr), w.post_ffn_norm);
     }
     const Matrix logits = Project(Normed(x, *model_.output_norm), model_.OutputHead(), nullptr);
-    const float* last = logits.view.f32_row(rows_ - 1);
-    return {last, last + config_.vocab};
+    const std::vector<float> all = logits.Values(backend_);
+    return {all.end() - config_.vocab, all.end()};
   }
 
  private:
@@ -94,27 +99,40 @@ class Naive {
     const Matrix v = Project(h, *w.v, &w.v_bias);
     HeadNorm(q, w.q_norm);
     HeadNorm(k, w.k_norm);
-    Matrix out = Make(int64_t{config_.heads} * config_.head_dim);
+    const Heads heads{q.Values(backend_), k.Values(backend_), v.Values(backend_)};
+    std::vector<float> attended(heads.q.size());
     for (int32_t row = 0; row < rows_; ++row) {
-      for (int32_t head = 0; head < config_.heads; ++head) Attend(layer, row, head, q, k, v, out);
+      for (int32_t head = 0; head < config_.heads; ++head) {
+        Attend(layer, row, head, heads, &attended);
+      }
     }
+    Matrix out = Make(int64_t{config_.heads} * config_.head_dim);
+    backend_.Upload(attended.data(), out.view.data, attended.size() * sizeof(float));
     return out;
   }
 
-  void Attend(int32_t layer, int32_t row, int32_t head, const Matrix& q, const Matrix& k,
-              const Matrix& v, Matrix& out) {
+  // Host copies, [rows][H*D] and [rows][G*D] twice.
+  struct Heads {
+    std::vector<float> q, k, v;
+  };
+
+  void Attend(int32_t layer, int32_t row, int32_t head, const Heads& heads,
+              std::vector<float>* out) {
     const int32_t dims = config_.head_dim;
     const int64_t kv_at = int64_t{head / (config_.heads / config_.kv_heads)} * dims;
     const int32_t window = config_.layer_window[size_t(layer)];
     const RopeTable& rope = config_.ropes[size_t(config_.layer_rope[size_t(layer)])];
-    const float* query = q.view.f32_row(row) + int64_t{head} * dims;
+    const int64_t width = int64_t{config_.kv_heads} * dims;
+    const int64_t query_at = (int64_t{row} * config_.heads + head) * dims;
+    const float* query = heads.q.data() + query_at;
     std::vector<double> scores(size_t(rows_), -std::numeric_limits<double>::infinity());
     double top = -std::numeric_limits<double>::infinity();
     for (int32_t key = 0; key < rows_; ++key) {
       const Sight sight = sight_(row, key);
       if (!sight.visible || (window > 0 && sight.distance >= window)) continue;
-      scores[size_t(key)] = config_.attention_scale * RotatedDot(rope, sight.distance, query,
-                                                                 k.view.f32_row(key) + kv_at, dims);
+      scores[size_t(key)] =
+          config_.attention_scale *
+          RotatedDot(rope, sight.distance, query, heads.k.data() + key * width + kv_at, dims);
       top = std::max(top, scores[size_t(key)]);
     }
     std::vector<double> sum(size_t(dims), 0.0);
@@ -123,10 +141,10 @@ class Naive {
       const double weight = std::exp(scores[size_t(key)] - top);
       total += weight;
       for (int32_t d = 0; d < dims; ++d) {
-        sum[size_t(d)] += weight * v.view.f32_row(key)[kv_at + d];
+        sum[size_t(d)] += weight * heads.v[size_t(key * width + kv_at + d)];
       }
     }
-    float* to = out.view.f32_row(row) + int64_t{head} * dims;
+    float* to = out->data() + query_at;
     for (int32_t d = 0; d < dims; ++d) to[d] = static_cast<float>(sum[size_t(d)] / total);
   }
 
