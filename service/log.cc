@@ -8,15 +8,12 @@
 namespace kvasir {
 namespace {
 
-constexpr size_t kLongest = 256;
+constexpr size_t kLongest = 256;  // of what a client sent
+constexpr size_t kLongestOfOurs = 1024;
 
 std::shared_ptr<spdlog::logger>& Logger() {
   static std::shared_ptr<spdlog::logger> logger;
   return logger;
-}
-
-void Log(spdlog::level::level_enum level, std::string_view text) {
-  if (Logger()) Logger()->log(level, text);
 }
 
 }  // namespace
@@ -29,10 +26,12 @@ void StartLog(const std::string& level) {
   Logger() = std::move(logger);
 }
 
-std::string EscapeForLog(std::string_view text) {
+namespace {
+
+std::string Escape(std::string_view text, size_t longest) {
   constexpr char kHex[] = "0123456789abcdef";
   std::string out;
-  for (const char c : text.substr(0, kLongest)) {
+  for (const char c : text.substr(0, longest)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte >= 0x20 && byte != 0x7f) {
       out += c;
@@ -42,9 +41,17 @@ std::string EscapeForLog(std::string_view text) {
       out += kHex[byte & 15];
     }
   }
-  if (text.size() > kLongest) out += "...";
+  if (text.size() > longest) out += "...";
   return out;
 }
+
+void Log(spdlog::level::level_enum level, std::string_view text) {
+  if (Logger()) Logger()->log(level, Escape(text, kLongestOfOurs));
+}
+
+}  // namespace
+
+std::string EscapeForLog(std::string_view text) { return Escape(text, kLongest); }
 
 void LogRequest(const RequestLine& line) {
   if (!Logger()) return;
@@ -54,7 +61,9 @@ void LogRequest(const RequestLine& line) {
                 line.client_gone ? ", client gone" : "");
 }
 
-void LogInfo(std::string_view text) { Log(spdlog::level::info, EscapeForLog(text)); }
-void LogWarning(std::string_view text) { Log(spdlog::level::warn, EscapeForLog(text)); }
+void LogDebug(std::string_view text) { Log(spdlog::level::debug, text); }
+void LogInfo(std::string_view text) { Log(spdlog::level::info, text); }
+void LogWarning(std::string_view text) { Log(spdlog::level::warn, text); }
+void LogError(std::string_view text) { Log(spdlog::level::err, text); }
 
 }  // namespace kvasir

@@ -21,8 +21,10 @@ struct RequestLine {
 };
 void LogRequest(const RequestLine& line);  // info; warning from status 500 on
 
+void LogDebug(std::string_view text);
 void LogInfo(std::string_view text);
 void LogWarning(std::string_view text);
+void LogError(std::string_view text);
 
 // `text` with control characters as \xNN, at most 256 bytes of it.
 std::string EscapeForLog(std::string_view text);

@@ -49,6 +49,8 @@ void PrintDrafters(const EngineStats& stats, std::string* out) {
 
 void PrintEngine(const Runtime& runtime, std::string* out) {
   const EngineStats stats = runtime.engine().stats();
+  One("kvasir_engine_healthy", "gauge", "1 until the device that computes has failed.",
+      runtime.engine().health().ok() ? 1 : 0, out);
   One("kvasir_requests_running", "gauge", "Sequences in the engine's batch.", stats.running, out);
   One("kvasir_requests_waiting", "gauge", "Requests that wait for a place.", stats.waiting, out);
   One("kvasir_kv_blocks_total", "gauge", "Blocks of the KV pool.", stats.blocks_total, out);

@@ -81,8 +81,10 @@ json::object AnswersObject(const Runtime& runtime) {
           {"unreadable", stats.unreadable}};
 }
 
-json::object EngineObject(const EngineStats& stats) {
-  return {{"running", stats.running},
+json::object EngineObject(const Engine& engine) {
+  const EngineStats stats = engine.stats();
+  return {{"healthy", engine.health().ok()},
+          {"running", stats.running},
           {"waiting", stats.waiting},
           {"blocks_total", stats.blocks_total},
           {"blocks_free", stats.blocks_free},
@@ -193,9 +195,17 @@ json::object AuditsObject(const AuditStats& stats) {
   return object;
 }
 
-HttpReply Health(bool ok, const char* status) {
-  HttpReply reply = Json(json::object{{"status", status}});
-  reply.status = ok ? 200 : 503;
+HttpReply Health(const ServiceContext& service, bool ready) {
+  const Status engine = service.runtime.engine().health();
+  HttpReply reply;
+  if (!engine.ok()) {
+    reply = Json(json::object{{"status", "failed"}, {"message", engine.message()}});
+    reply.status = 503;
+    return reply;
+  }
+  const bool draining = ready && service.draining;
+  reply = Json(json::object{{"status", draining ? "draining" : ready ? "ready" : "ok"}});
+  reply.status = draining ? 503 : 200;
   return reply;
 }
 
@@ -216,11 +226,12 @@ std::string StatsBody(ServiceContext& service) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - service.started).count();
   json::object body{{"model", service.runtime.model_name()},
                     {"backend", std::string(service.runtime.backend().name())},
+                    {"device", service.runtime.backend().device()},
                     {"uptime_seconds", uptime},
                     {"resident_bytes", ResidentBytes()},
                     {"totals", TotalsObject(snapshot.totals)},
                     {"session", TotalsObject(snapshot.session)},
-                    {"engine", EngineObject(service.runtime.engine().stats())},
+                    {"engine", EngineObject(service.runtime.engine())},
                     {"past_answers", AnswersObject(service.runtime)},
                     {"cache", CacheObject(service.runtime.cache())},
                     {"loading", LoadingObject(service.runtime.cache())},
@@ -235,11 +246,9 @@ HttpReply HandleInfo(ServiceContext& service, const RouteMatch& match) {
   HttpReply reply;
   switch (match.route) {
     case Route::kHealth:
-      return Health(true, "ok");
-    case Route::kReady: {
-      const bool draining = service.draining;
-      return Health(!draining, draining ? "draining" : "ready");
-    }
+      return Health(service, /*ready=*/false);
+    case Route::kReady:
+      return Health(service, /*ready=*/true);
     case Route::kVersion:
       return Json(json::object{{"version", kVersion}});
     case Route::kModels:

@@ -138,6 +138,7 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<void> Run();
 
  private:
+  void LogFailure();
   asio::awaitable<bool> ReadHeader(Parser& parser);
   asio::awaitable<bool> ReadBody(Parser& parser);
   asio::awaitable<void> Answer(Parser& parser);
@@ -429,6 +430,15 @@ asio::awaitable<void> Session::Answer(Parser& parser) {
   co_await Dispatch();
 }
 
+// Once: what became of the engine.
+void Session::LogFailure() {
+  if (shared_->failure_logged) return;
+  const Status health = shared_->service.runtime.engine().health();
+  if (health.ok()) return;
+  shared_->failure_logged = true;
+  LogError(health.message());
+}
+
 asio::awaitable<void> Session::Run() {
   do {
     Parser parser;
@@ -440,6 +450,7 @@ asio::awaitable<void> Session::Run() {
     --shared_->busy;
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
     LogRequest({request_.request_id, request_.method, request_.path, status_, took.count(), gone_});
+    LogFailure();
   } while (keep_alive_ && !gone_ && !shared_->service.draining);
   ErrorCode ignored;
   stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);

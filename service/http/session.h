@@ -22,6 +22,7 @@ struct SessionShared {
   int connections = 0;
   int busy = 0;  // requests between their header and the last byte of their reply
   int work_queued = 0, ingest_queued = 0;
+  bool failure_logged = false;                   // of the engine
   std::set<boost::asio::ip::tcp::socket*> idle;  // keep-alive connections without a request
 };
 

@@ -62,6 +62,8 @@ inline HttpReply Call(ServiceContext& service, const std::string& method, const 
 class PipelineTest : public testing::Test {
  protected:
   virtual test::TinyModelOptions ModelOptions() const { return {}; }
+  // What stands before the CPU backend.
+  virtual std::shared_ptr<Backend> Wrap(std::shared_ptr<Backend> backend) { return backend; }
   void SetUp() override {
     folder_ = testing::TempDir() + "/kvasir-pipeline-" + std::to_string(getpid()) + "-" +
               testing::UnitTest::GetInstance()->current_test_info()->name();
@@ -76,7 +78,7 @@ class PipelineTest : public testing::Test {
     options.threads = 1;
     auto backend = CreateCpuBackend(options);
     ASSERT_TRUE(backend.ok()) << backend.status().ToString();
-    parts_.backend = std::move(*backend);
+    parts_.backend = Wrap(std::move(*backend));
     auto model = LoadGgufModel(test::WriteTinyModel(ModelOptions()), *parts_.backend);
     ASSERT_TRUE(model.ok()) << model.status().ToString();
     parts_.model = *model;
