@@ -101,6 +101,7 @@ const std::vector<Key>& Keys() {
       Text("model.path", &Config::model_path),
       Text("model.embedder", &Config::model_embedder),
       Text("data.folder", &Config::data_folder),
+      Choice("engine.backend", &Config::engine_backend, {"auto", "cpu", "cuda"}),
       Integer("engine.threads", &Config::engine_threads, 0, 1024),
       Integer("engine.pool_mib", &Config::engine_pool_mib, 1, 1 << 24),
       Choice("engine.kv_dtype", &Config::engine_kv_dtype, {"bf16", "int8", "f32"}),

@@ -27,7 +27,10 @@ struct Config {
   // Where documents and chunk KV live. "" = $XDG_DATA_HOME/kvasir or ~/.local/share/kvasir.
   std::string data_folder;
 
-  int64_t engine_threads = 0;  // 0 = all cores this process may use
+  // What the engine computes on: auto takes the first NVIDIA card that can be used, else the CPU;
+  // cuda is refused at start where there is none.
+  std::string engine_backend = "auto";  // auto | cpu | cuda
+  int64_t engine_threads = 0;           // 0 = all cores this process may use
   int64_t engine_pool_mib = 256;
   std::string engine_kv_dtype = "bf16";  // bf16 | int8 | f32
   std::string engine_compute = "int8";   // int8 | f32: products of quantised weights

@@ -5,29 +5,15 @@
 #include <utility>
 
 #include "cache/fusion_policy.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "service/backend_choice.h"
 #include "service/certifier.h"
 #include "service/elapsed.h"
+#include "service/log.h"
 #include "service/paths.h"
 #include "service/primer_text.h"
 
 namespace kvasir {
 namespace {
-
-Isa IsaOf(const std::string& name) {
-  if (name == "scalar") return Isa::kScalar;
-  if (name == "avx2") return Isa::kAvx2;
-  if (name == "avx512") return Isa::kAvx512;
-  return Isa::kAuto;
-}
-
-CpuOptions CpuOptionsOf(const Config& config) {
-  CpuOptions options;
-  options.threads = static_cast<int>(config.engine_threads);
-  options.isa = IsaOf(config.engine_isa);
-  options.compute = config.engine_compute == "f32" ? ComputeType::kF32 : ComputeType::kInt8;
-  return options;
-}
 
 EngineOptions EngineOptionsOf(const Config& config, std::shared_ptr<const Model> draft_model) {
   EngineOptions options;
@@ -44,9 +30,8 @@ EngineOptions EngineOptionsOf(const Config& config, std::shared_ptr<const Model>
   return options;
 }
 
-Result<RuntimeParts> LoadParts(const Config& config) {
+Result<RuntimeParts> LoadParts(const Config& config, std::unique_ptr<Backend> backend) {
   KVASIR_ASSIGN_OR_RETURN(const std::string path, FindModel(config));
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(CpuOptionsOf(config)));
   RuntimeParts parts;
   parts.backend = std::move(backend);
   KVASIR_ASSIGN_OR_RETURN(parts.model, LoadGgufModel(path, *parts.backend));
@@ -56,12 +41,55 @@ Result<RuntimeParts> LoadParts(const Config& config) {
   return parts;
 }
 
+Result<std::unique_ptr<Runtime>> StartOn(std::unique_ptr<Backend> backend, const Config& config) {
+  KVASIR_ASSIGN_OR_RETURN(RuntimeParts parts, LoadParts(config, std::move(backend)));
+  return Runtime::Create(config, std::move(parts));
+}
+
+Result<std::unique_ptr<Runtime>> StartOnCpu(const Config& config) {
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeCpuBackend(config));
+  return StartOn(std::move(backend), config);
+}
+
+Status WithRemedy(const Status& status) {
+  std::string message = status.message();
+  const bool memory = status.code() == StatusCode::kResourceExhausted;
+  message.append(memory ? "; give the pool less (--pool-mib), or use --backend cpu"
+                        : "; or use --backend cpu");
+  return {status.code(), std::move(message)};
+}
+
+Result<std::unique_ptr<Runtime>> StartOnCard(const Config& config) {
+  auto backend = MakeCudaBackend(config);
+  if (!backend.ok()) return WithRemedy(backend.status());
+  auto runtime = StartOn(std::move(*backend), config);
+  if (runtime.ok() || !MayBeTheCards(runtime.status())) return runtime;
+  return WithRemedy(runtime.status());
+}
+
+// A card that is there and cannot be used is worth a warning; none at all is how most machines are.
+Result<std::unique_ptr<Runtime>> StartOnCardOrCpu(const Config& config) {
+  auto backend = MakeCudaBackend(config);
+  Status why = backend.status();
+  if (backend.ok()) {
+    auto runtime = StartOn(std::move(*backend), config);
+    if (runtime.ok() || !MayBeTheCards(runtime.status())) return runtime;
+    why = runtime.status();
+  }
+  const std::string line = "computing on the CPU: " + why.message();
+  why.code() == StatusCode::kNotFound ? LogDebug(line) : LogWarning(line);
+  return StartOnCpu(config);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Runtime>> Runtime::Create(const Config& config) {
   const auto begin = std::chrono::steady_clock::now();
-  KVASIR_ASSIGN_OR_RETURN(RuntimeParts parts, LoadParts(config));
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, Create(config, std::move(parts)));
+  const std::string& device = config.engine_backend;
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, device == "cpu" ? StartOnCpu(config)
+                                                            : device == "cuda"
+                                                                ? StartOnCard(config)
+                                                                : StartOnCardOrCpu(config));
   runtime->start_ms_ = MillisecondsSince(begin);
   return runtime;
 }
@@ -164,9 +192,11 @@ Runtime::~Runtime() {
 Status Runtime::OpenEmbedderLocked() {
   if (embedder_ != nullptr) return Status::Ok();
   KVASIR_ASSIGN_OR_RETURN(const std::string folder, FindEmbedder(config_));
-  CpuOptions options = CpuOptionsOf(config_);
-  options.compute = ComputeType::kF32;  // its weights are plain; distances are compared closely
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCpuBackend(options));
+  // On the CPU whatever the engine's device: it is small, and works for ingestion while the engine
+  // computes. Its weights are plain, and distances are compared closely: fp32.
+  Config config = config_;
+  config.engine_compute = "f32";
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeCpuBackend(config));
   KVASIR_ASSIGN_OR_RETURN(embedder_,
                           Embedder::Create(folder, std::shared_ptr<Backend>(std::move(backend))));
   return Status::Ok();

@@ -19,6 +19,8 @@ constexpr SettingFlag kSettingFlags[] = {
     {"--model", "model.path", "GGUF file, or its name in the models folder"},
     {"--draft-model", "engine.draft_model", "Smaller GGUF of the same vocabulary that drafts"},
     {"--embedder", "model.embedder", "Folder of the sentence embedder, or its name"},
+    {"--backend", "engine.backend",
+     "What computes: auto (a usable NVIDIA card, else cpu), cpu or cuda"},
     {"--threads", "engine.threads", "Compute threads (0 = all cores)"},
     {"--pool-mib", "engine.pool_mib", "Size of the KV pool"},
     {"--memory-mib", "cache.memory_mib", "Budget of the memory tier"},

@@ -314,6 +314,8 @@ Result<json::object> RunAll(const CliContext& context, BenchArguments arguments)
   body["compute"] = config.engine_compute;
   body["kv_dtype"] = config.engine_kv_dtype;
   body["start_to_ready_ms"] = start_ms;
+  body["device"] = parts.backend->device();
+  if (!parts.backend->device().empty()) return body;  // the roofs are the processors'
   KVASIR_ASSIGN_OR_RETURN(const Roof roof, MeasureRoof(threads));
   body["roof"] = {{"gflops_bf16", roof.gflops_bf16},
                   {"gflops_fp32", roof.gflops_fp32},

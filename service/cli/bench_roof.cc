@@ -13,6 +13,19 @@ namespace json = boost::json;
 
 constexpr const char* kBatchKeys[] = {"batch_decode_tps", "shared_batch_tps",
                                       "shared_2000_batch_tps"};
+constexpr const char* kSpeedKeys[] = {"prefill_tps", "decode_tps", kBatchKeys[0], kBatchKeys[1],
+                                      kBatchKeys[2]};
+
+bool IsSpeed(std::string_view key) {
+  return std::find(std::begin(kSpeedKeys), std::end(kSpeedKeys), key) != std::end(kSpeedKeys);
+}
+
+// Of a speed, in percent; "-" where no roof was measured.
+std::string ShareOf(const json::object& body, std::string_view key, std::string_view at) {
+  const auto* shares = body.if_contains("roof_share");
+  if (shares == nullptr) return "-";
+  return Fixed(100 * shares->at(key).at(at).to_number<double>(), 0) + " %";
+}
 
 double Operations(const std::unique_ptr<PackedWeight>& weight) {
   return 2.0 * static_cast<double>(weight->outputs()) * static_cast<double>(weight->inputs());
@@ -87,19 +100,17 @@ json::object SharesOfRoof(const json::object& body, const WorkOf& work) {
 
 std::string BenchTable(const json::object& body) {
   std::vector<std::vector<std::string>> rows;
-  const json::object& shares = body.at("roof_share").as_object();
-  for (const auto& [key, of] : shares) {
-    const json::object& speeds = body.at(key).as_object();
-    for (const auto& [at, share] : of.as_object()) {
-      rows.push_back({NameOf(key, at), Fixed(speeds.at(at).to_number<double>(), 0),
-                      Fixed(100 * share.to_number<double>(), 0) + " %"});
+  for (const char* key : kSpeedKeys) {
+    for (const auto& [at, speed] : body.at(key).as_object()) {
+      rows.push_back(
+          {NameOf(key, at), Fixed(speed.to_number<double>(), 0), ShareOf(body, key, at)});
     }
   }
   std::string text = FormatTable({{"what", 32}, {"tokens/s", 10, true}, {"of the roof", 12, true}},
                                  rows, TableRules::kAsked);
   text += '\n';
   for (const auto& member : body) {
-    if (member.key() == "roof_share" || shares.contains(member.key())) continue;
+    if (member.key() == "roof_share" || IsSpeed(member.key())) continue;
     std::string line(member.key());
     line.resize(std::max<size_t>(line.size(), 20), ' ');
     text.append(line).append(" ").append(json::serialize(member.value())).append("\n");

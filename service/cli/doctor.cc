@@ -9,6 +9,7 @@
 
 #include "engine/vocabulary_check.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "service/backend_choice.h"
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
 #include "service/paths.h"
@@ -47,6 +48,16 @@ void CheckHardware(std::vector<Finding>* findings) {
                                         " cores"});
   findings->push_back({"instructions", isas});
   findings->push_back({"memory", memory + " available"});
+}
+
+// What engine.backend finds here. No card is nothing wrong unless one was asked for.
+void CheckBackend(const Config& config, std::vector<Finding>* findings) {
+  if (config.engine_backend == "cpu") return;
+  const bool asked = config.engine_backend == "cuda";
+  const auto cuda = MakeCudaBackend(config);
+  std::string text = cuda.ok() ? NameOf(**cuda) : "cpu; " + cuda.status().message();
+  const bool unusable = !cuda.ok() && cuda.status().code() != StatusCode::kNotFound;
+  findings->push_back({"backend", std::move(text), !cuda.ok() && (asked || unusable)});
 }
 
 Status TryDraftModel(const Config& config, std::string* path) {
@@ -179,6 +190,7 @@ void CheckPort(const Config& config, std::vector<Finding>* findings) {
 int RunDoctor(const CliContext& context) {
   std::vector<Finding> findings{{"version", std::string("kvasir ") + kVersion}};
   CheckHardware(&findings);
+  CheckBackend(context.config(), &findings);
   CheckModels(context.config(), &findings);
   CheckStore(context.config(), &findings);
   CheckPort(context.config(), &findings);

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "service/backend_choice.h"
 #include "service/cli/commands.h"
 #include "service/cli/print.h"
 #include "service/http/api.h"
@@ -27,7 +28,7 @@ int RunServe(const CliContext& context) {
   ServiceContext service(**runtime);
   auto server = HttpServer::Listen(service);
   if (!server.ok()) return Fail(server.status());
-  LogInfo("model " + (*runtime)->model_name() + " on " + std::string((*runtime)->backend().name()) +
+  LogInfo("model " + (*runtime)->model_name() + " on " + NameOf((*runtime)->backend()) +
           ", data in " + (*runtime)->database().path());
   std::printf("kvasir: ready on %s\n", (*server)->url().c_str());
   std::fflush(stdout);

@@ -86,14 +86,21 @@ TEST_F(ConfigTest, ThereIsNoChoiceOfProducts) {
 }
 
 TEST_F(ConfigTest, BadValuesNameKeyAndOrigin) {
-  const std::pair<const char*, const char*> bad[] = {
-      {"server.port", "65536"},   {"server.port", "-1"},
-      {"server.port", "80a"},     {"server.port", ""},
-      {"engine.kv_dtype", "fp8"}, {"engine.isa", "sse"},
-      {"cache.codec", "zstd"},    {"chunk.tokens", "3"},
-      {"audit.share", "1.5"},     {"audit.share", "-0.1"},
-      {"audit.share", "nan"},     {"audit.share", ""},
-      {"engine.pool_mib", "0"},   {"engine.pool_mib", "99999999999999999999"}};
+  const std::pair<const char*, const char*> bad[] = {{"server.port", "65536"},
+                                                     {"server.port", "-1"},
+                                                     {"server.port", "80a"},
+                                                     {"server.port", ""},
+                                                     {"engine.kv_dtype", "fp8"},
+                                                     {"engine.isa", "sse"},
+                                                     {"engine.backend", "tpu"},
+                                                     {"cache.codec", "zstd"},
+                                                     {"chunk.tokens", "3"},
+                                                     {"audit.share", "1.5"},
+                                                     {"audit.share", "-0.1"},
+                                                     {"audit.share", "nan"},
+                                                     {"audit.share", ""},
+                                                     {"engine.pool_mib", "0"},
+                                                     {"engine.pool_mib", "99999999999999999999"}};
   for (const auto& [key, value] : bad) {
     ConfigSources sources = Sources();
     sources.flags = {{key, value}};
