@@ -11,22 +11,27 @@ StepTables::~StepTables() { FreeDeviceMemory(device_); }
 
 Status StepTables::MakeRoom(const Contents& contents) {
   constexpr size_t kLeast = 256;  // and so every table's alignment
-  bool grows = false;
+  bool grows = device_ == nullptr;
   size_t begin = 0;
+  auto rooms = rooms_;  // they stay as they were where there is no memory for more
   for (size_t i = 0; i < contents.size(); ++i) {
-    Room& room = rooms_[i];
+    Room& room = rooms[i];
     const size_t wanted = std::bit_ceil(std::max(contents[i].size(), kLeast));
     grows |= wanted > room.bytes;
     room = {begin, std::max(room.bytes, wanted), contents[i].size()};
     begin += room.bytes;
   }
-  if (!grows) return Status::Ok();
+  if (!grows) {
+    rooms_ = rooms;
+    return Status::Ok();
+  }
   ++layout_;
   bytes_ = 0;
   FreeDeviceMemory(std::exchange(device_, nullptr));
   KVASIR_ASSIGN_OR_RETURN(void* device, AllocateDeviceMemory(begin));
   device_ = static_cast<char*>(device);
   bytes_ = begin;
+  rooms_ = rooms;
   return Status::Ok();
 }
 
