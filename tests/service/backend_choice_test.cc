@@ -97,7 +97,8 @@ TEST_F(BackendChoice, WithoutALibraryCudaIsRefused) { ExpectRefused("/nowhere/")
 TEST_F(BackendChoice, DoctorMindsOnlyACardThatWasAskedFor) {
   const auto finding = [&](const std::string& choice) {
     const Outcome outcome = Run({"doctor", "--json", "--port", "0", "--backend", choice});
-    for (const json::value& found : json::parse(outcome.out).at("findings").as_array()) {
+    const json::value body = json::parse(outcome.out);
+    for (const json::value& found : body.at("findings").as_array()) {
       if (found.at("what").as_string() == "backend") return found;
     }
     return json::value();
