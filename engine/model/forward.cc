@@ -35,7 +35,8 @@ class Pass {
         options_(options),
         plan_(backend_.PlanAttention(batch)) {}
 
-  Status Run(std::vector<float>* logits) {
+  // Logits are left in the workspace.
+  Status Run() {
     TensorView x;
     KVASIR_ASSIGN_OR_RETURN(x, Get(kHidden, batch_.rows(), config_.width));
     backend_.Embed(*model_.embedding, batch_.token_ids, config_.embed_scale, x);
@@ -48,8 +49,7 @@ class Pass {
       KVASIR_RETURN_IF_ERROR(FeedForward(layer, x));
     }
     KVASIR_RETURN_IF_ERROR(ProjectAndStore(last, x));
-    if (!probe && !batch_.logit_rows.empty()) return Finish(last, x, logits);
-    logits->clear();
+    if (!probe && !batch_.logit_rows.empty()) return Finish(last, x);
     return MassesOf(last).empty() ? Status::Ok() : Attend(last).status();
   }
 
@@ -181,7 +181,7 @@ class Pass {
   }
 
   // The last layer behind its K and V feeds nothing but logits: only the rows that want them go on.
-  Status Finish(int32_t layer, const TensorView& x, std::vector<float>* logits) {
+  Status Finish(int32_t layer, const TensorView& x) {
     KVASIR_ASSIGN_OR_RETURN(const TensorView attended, Attend(layer));
     const auto rows = static_cast<int64_t>(batch_.logit_rows.size());
     TensorView last, last_attended;
@@ -191,40 +191,16 @@ class Pass {
     backend_.GatherRows(attended, batch_.logit_rows, last_attended);
     KVASIR_RETURN_IF_ERROR(MixAttention(layer, last_attended, last));
     KVASIR_RETURN_IF_ERROR(FeedForward(layer, last));
-    return Head(last, logits);
+    return Head(last);
   }
 
-  Status Head(const TensorView& x, std::vector<float>* logits) {
+  Status Head(const TensorView& x) {
     KVASIR_ASSIGN_OR_RETURN(const NormedRows h, Normed(x, *model_.output_norm));
     TensorView out;
     KVASIR_ASSIGN_OR_RETURN(out, Get(kLogits, x.rows, config_.vocab));
     const Projection head{&model_.OutputHead(), nullptr, out};
     backend_.MatMul(h, {&head, 1});
-    Draw(out);
-    Fetch(out, logits);
     return Status::Ok();
-  }
-
-  void Draw(const TensorView& logits) {
-    if (options_.draws.empty()) return;
-    options_.tokens->resize(options_.draws.size());
-    backend_.Sample(logits, options_.draws, *options_.tokens);
-  }
-
-  // Brings the runs of rows between those that were drawn from to the host.
-  void Fetch(const TensorView& from, std::vector<float>* logits) {
-    const auto width = static_cast<size_t>(from.cols);
-    logits->resize((static_cast<size_t>(from.rows) - options_.draws.size()) * width);
-    float* to = logits->data();
-    int32_t row = 0;
-    const auto fetch = [&](int32_t end) {
-      const size_t count = static_cast<size_t>(end - row) * width;
-      if (count > 0) backend_.Download(from.f32_row(row), to, count * sizeof(float));
-      to += count;
-      row = end + 1;
-    };
-    for (const RowDraw& draw : options_.draws) fetch(draw.row);
-    fetch(static_cast<int32_t>(from.rows));
   }
 
   const Model& model_;
@@ -249,6 +225,56 @@ class Step {
  private:
   Backend& backend_;
 };
+
+// Draws from the rows of `logits` that options.draws names.
+void Draw(Backend& backend, const TensorView& logits, const ForwardOptions& options) {
+  if (options.draws.empty()) return;
+  options.tokens->resize(options.draws.size());
+  backend.Sample(logits, options.draws, *options.tokens);
+}
+
+// Brings the runs of rows between those that were drawn from to the host.
+void Fetch(Backend& backend, const TensorView& from, std::span<const RowDraw> draws,
+           std::vector<float>* logits) {
+  const auto width = static_cast<size_t>(from.cols);
+  logits->resize((static_cast<size_t>(from.rows) - draws.size()) * width);
+  float* to = logits->data();
+  int32_t row = 0;
+  const auto fetch = [&](int32_t end) {
+    const size_t count = static_cast<size_t>(end - row) * width;
+    if (count > 0) backend.Download(from.f32_row(row), to, count * sizeof(float));
+    to += count;
+    row = end + 1;
+  };
+  for (const RowDraw& draw : draws) fetch(draw.row);
+  fetch(static_cast<int32_t>(from.rows));
+}
+
+// Whether nothing but logits and KV is wanted of the pass, so that it may be done again alike.
+bool IsPlain(const ForwardOptions& options) {
+  return options.captures.empty() && options.attention.empty() && options.layers == 0 &&
+         !options.before_attention;
+}
+
+Status Compute(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
+               const ForwardOptions& options, std::vector<float>* logits) {
+  Backend& backend = workspace.backend();
+  const auto queue = [&](const StepBatch& rows) {
+    return Pass(model, pool, rows, workspace, options).Run();
+  };
+  KVASIR_RETURN_IF_ERROR(
+      IsPlain(options) ? backend.RunStep(batch, {&model, &pool, &workspace}, queue) : queue(batch));
+  const bool probe = options.layers > 0 && options.layers < model.config.layers;
+  if (probe || batch.logit_rows.empty()) {
+    logits->clear();
+    return Status::Ok();
+  }
+  const auto rows = static_cast<int64_t>(batch.logit_rows.size());
+  KVASIR_ASSIGN_OR_RETURN(const TensorView out, workspace.Get(kLogits, rows, model.config.vocab));
+  Draw(backend, out, options);
+  Fetch(backend, out, options.draws, logits);
+  return Status::Ok();
+}
 
 Status CheckTokens(const ModelConfig& config, const std::vector<int32_t>& ids) {
   for (const int32_t id : ids) {
@@ -285,7 +311,7 @@ Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspa
   Status status;
   {
     const Step step(workspace.backend());
-    status = Pass(model, pool, batch, workspace, options).Run(logits);
+    status = Compute(model, pool, batch, workspace, options, logits);
   }
   return status.ok() ? workspace.backend().status() : status;
 }

@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -106,6 +107,14 @@ struct FeedForwardWeights {
   ActivationKind activation = ActivationKind::kSilu;
 };
 
+// What a step's calls depend on beside its batch. Addresses that are compared, not followed.
+struct StepKey {
+  const void* model = nullptr;
+  const void* pool = nullptr;
+  const void* workspace = nullptr;
+  friend bool operator==(const StepKey&, const StepKey&) = default;
+};
+
 struct AttentionArgs {
   const KvPool* pool = nullptr;
   int32_t layer = 0;
@@ -176,6 +185,15 @@ class Backend {
   // so a device need not wait for each. Nothing that the step queued reads or writes pools then.
   virtual void BeginStep() {}
   virtual void EndStep() {}
+  // Within a step: `queue` calls the operators for the rows of the batch that it is given, and none
+  // that brings anything to the host. A backend may give it a batch with more rows behind those of
+  // `batch`, whose slots are kNoSlot and which no sequence has; or, if it did the same for an
+  // earlier batch under the same key, do that again with this batch's numbers, calling nothing.
+  virtual Status RunStep(const StepBatch& batch, const StepKey& key,
+                         const std::function<Status(const StepBatch&)>& queue) {
+    (void)key;
+    return queue(batch);
+  }
 
   // out [T][E] = table[token_ids] * scale.
   virtual void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
@@ -227,8 +245,9 @@ class Backend {
 
   // Whether Sample is there. Without it rows of logits are downloaded and drawn from on the host.
   virtual bool CanSample() const { return false; }
-  // tokens[i] (host memory, written when the call returns) = the token that `draws[i]` takes from
-  // its row of logits [R][V], as TokenDrawer would; -1 if no token can be drawn from that row.
+  // tokens[i] (host memory, written when the call returns, within a step when EndStep does) = the
+  // token that `draws[i]` takes from its row of logits [R][V], as TokenDrawer would; -1 if no token
+  // can be drawn from that row.
   virtual void Sample(const TensorView& logits, std::span<const RowDraw> draws,
                       std::span<int32_t> tokens) {
     (void)logits, (void)draws, (void)tokens;

@@ -35,12 +35,15 @@ struct SequenceSpan {
   ContextScale context = {};
 };
 
+inline constexpr int32_t kNoSlot = -1;
+
 struct StepBatch {
   // One entry a row, all of size T.
   std::vector<int32_t> token_ids;
   std::vector<int32_t> positions;        // absolute: mask and query rotation
   std::vector<int32_t> local_positions;  // key rotation: positions - base of the row's segment
-  std::vector<int32_t> slots;            // block id * kBlockTokens + offset, where K, V are written
+  std::vector<int32_t> slots;  // block id * kBlockTokens + offset, where K, V are written;
+                               // kNoSlot only in rows that a backend adds (RunStep)
 
   std::vector<SequenceSpan> sequences;
   std::vector<SegmentRef> segments;
