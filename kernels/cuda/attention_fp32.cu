@@ -142,6 +142,7 @@ struct LaneWork {
 
 __global__ void __launch_bounds__(kThreads, 4) Fp32Kernel(AttentionParams p) {
   const Unit unit = p.units[blockIdx.x];
+  if (unit.tile == kNoTile) return;
   const Tile tile = p.tiles[unit.tile];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   for (int lane = tile.lane_begin + warp; lane < tile.lane_end; lane += kWarps) {

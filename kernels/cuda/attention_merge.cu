@@ -10,7 +10,9 @@ constexpr int kThreads = 32 * kWarps;
 
 // A warp a lane; the values' sums are merged a column a thread.
 __global__ void __launch_bounds__(kThreads) MergeKernel(AttentionParams p) {
-  const Tile tile = p.tiles[p.merges[blockIdx.x]];
+  const int32_t index = p.merges[blockIdx.x];
+  if (index == kNoTile) return;
+  const Tile tile = p.tiles[index];
   const int kv_head = static_cast<int>(blockIdx.y), d = p.geometry.head_dim;
   const float scale = p.scales[tile.sequence].scale;
   const int splits = (tile.piece_end - tile.piece_begin + kSplitPieces - 1) / kSplitPieces;

@@ -380,6 +380,7 @@ struct TileWork {
 template <int kD, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionParams p) {
   const Unit unit = p.units[blockIdx.x];
+  if (unit.tile == kNoTile) return;
   const Tile tile = p.tiles[unit.tile];
   TileWork<kD, kWarps> work(p, tile);
   work.Run(unit);

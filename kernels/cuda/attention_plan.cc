@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention_plan.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/core/status.h"
 
@@ -116,6 +117,17 @@ class Planner {
 };
 
 }  // namespace
+
+StepShape RoundUp(int32_t rows, AttentionTables* tables) {
+  KVASIR_CHECK(tables->large.empty());
+  tables->small.resize(std::bit_ceil(tables->small.size()), {kNoTile, -1});
+  if (!tables->merges.empty()) {
+    tables->merges.resize(std::bit_ceil(tables->merges.size()), kNoTile);
+  }
+  tables->partials = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(tables->partials)));
+  return {rows, static_cast<int32_t>(tables->small.size()),
+          static_cast<int32_t>(tables->merges.size()), tables->partials};
+}
 
 AttentionTables PlanTables(const StepBatch& batch, const PlanOptions& options) {
   return Planner(batch, options).Run();

@@ -34,6 +34,9 @@ struct Tile {
   int32_t sequence = 0;
 };
 
+// A unit of which there is none: fills tables up to a size that many steps share.
+inline constexpr int32_t kNoTile = -1;
+
 struct Unit {
   int32_t tile = 0;
   int32_t split = -1;  // -1 = the whole tile
@@ -65,6 +68,16 @@ struct PlanOptions {
   int32_t kv_heads = 1;  // blocks of threads a unit
   int32_t multiprocessors = 1;
 };
+
+// Fills `small` and `merges` up to powers of two with kNoTile, and gives every lane of partial
+// results room in as many splits: what is launched, and how much memory it takes, then depends on
+// StepShape alone. Only for steps without large tiles.
+struct StepShape {
+  int32_t rows = 0, units = 0, merges = 0;
+  int64_t partials = 0;
+  friend bool operator==(const StepShape&, const StepShape&) = default;
+};
+StepShape RoundUp(int32_t rows, AttentionTables* tables);
 
 AttentionTables PlanTables(const StepBatch& batch, const PlanOptions& options);
 

@@ -73,8 +73,7 @@ DeviceTables TablesOn(const StepTables& step, const AttentionTables& tables) {
 
 }  // namespace
 
-Status CudaAttentionPlan::Make(const PlanOptions& options) const {
-  const AttentionTables tables = PlanTables(batch_, options);
+Status CudaAttentionPlan::Upload(const PlanOptions& options, const AttentionTables& tables) const {
   const std::vector<Segment> segments = SegmentsOf(batch_);
   StepTables::Contents contents;
   const auto put = [&](StepTable table, std::span<const std::byte> bytes) {
@@ -102,10 +101,24 @@ Status CudaAttentionPlan::Make(const PlanOptions& options) const {
 
 Result<const CudaAttentionPlan::Made*> CudaAttentionPlan::For(int32_t group,
                                                               int32_t kv_heads) const {
-  const bool there = made_.upload != 0 && made_.upload == context_.step->uploads() &&
-                     made_.options.group == group && made_.options.kv_heads == kv_heads;
-  if (!there) KVASIR_RETURN_IF_ERROR(Make({group, kv_heads, context_.multiprocessors}));
+  if (!Has(group, kv_heads)) {
+    const PlanOptions options = {group, kv_heads, context_.multiprocessors};
+    KVASIR_RETURN_IF_ERROR(Upload(options, PlanTables(batch_, options)));
+  }
   return &made_;
+}
+
+bool CudaAttentionPlan::Has(int32_t group, int32_t kv_heads) const {
+  return made_.upload != 0 && made_.upload == context_.step->uploads() &&
+         made_.options.group == group && made_.options.kv_heads == kv_heads;
+}
+
+Result<StepShape> CudaAttentionPlan::MakeRepeatable(int32_t group, int32_t kv_heads) const {
+  const PlanOptions options = {group, kv_heads, context_.multiprocessors};
+  AttentionTables tables = PlanTables(batch_, options);
+  const StepShape shape = RoundUp(batch_.rows(), &tables);
+  KVASIR_RETURN_IF_ERROR(Upload(options, tables));
+  return shape;
 }
 
 Status RunAttention(const AttentionContext& context, const AttentionArgs& args) {

@@ -37,10 +37,13 @@ class CudaAttentionPlan final : public AttentionPlan {
     uint64_t upload = 0;  // StepTables::uploads()
   };
   const StepBatch& batch() const { return batch_; }
+  // Made and uploaded as For does, rounded up to what many steps share (attention_plan.h).
+  Result<StepShape> MakeRepeatable(int32_t group, int32_t kv_heads) const;
+  bool Has(int32_t group, int32_t kv_heads) const;
   Result<const Made*> For(int32_t group, int32_t kv_heads) const;
 
  private:
-  Status Make(const PlanOptions& options) const;
+  Status Upload(const PlanOptions& options, const AttentionTables& tables) const;
 
   const StepBatch& batch_;
   const AttentionContext context_;

@@ -16,7 +16,9 @@
 #include "kernels/cuda/kv_reader.h"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/repeated_steps.h"
 #include "kernels/cuda/sample.cuh"
+#include "kernels/cuda/sample_step.h"
 
 namespace kvasir {
 namespace {
@@ -25,6 +27,7 @@ using cuda::CudaAttentionPlan;
 using cuda::CudaKvPool;
 using cuda::CudaWeight;
 using cuda::DeviceBuffers;
+using cuda::RepeatedSteps;
 using cuda::RotationTables;
 using cuda::Scratch;
 using cuda::StepTable;
@@ -99,7 +102,9 @@ class CudaBackend final : public Backend {
                    &step_,
                    &fetches_,
                    device.multiprocessors,
-                   options.compute == CudaCompute::kBf16} {}
+                   options.compute == CudaCompute::kBf16},
+        uses_graphs_(options.graphs),
+        steps_(attention_) {}
   Status Init() {
     KVASIR_ASSIGN_OR_RETURN(loader_, cuda::KvLoader::Create(&rotations_));
     KVASIR_ASSIGN_OR_RETURN(reader_, cuda::KvReader::Create());
@@ -215,6 +220,18 @@ class CudaBackend final : public Backend {
     const std::lock_guard lock(step_mutex_);
     in_step_ = false;
   }
+  Status RunStep(const StepBatch& batch, const StepKey& key,
+                 const std::function<Status(const StepBatch&)>& queue) override {
+    if (!uses_graphs_) return queue(batch);
+    Status queued;
+    if (steps_.Takes(batch, key)) {
+      Do([&] { return steps_.Run(batch, key, queue, &queued); });
+    } else {
+      queued = queue(batch);
+      steps_.Learn(key, group_, kv_heads_);
+    }
+    return queued;
+  }
 
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,
              const TensorView& out) override {
@@ -277,6 +294,7 @@ class CudaBackend final : public Backend {
   }
 
   std::unique_ptr<AttentionPlan> PlanAttention(const StepBatch& batch) override {
+    if (const auto* made = steps_.PlanOf(batch)) return std::make_unique<CudaAttentionPlan>(*made);
     auto plan = std::make_unique<CudaAttentionPlan>(batch, attention_);
     // Most likely the heads of the step before: then all of the step's integers go in one copy.
     if (group_ > 0) Do([&] { return plan->For(group_, kv_heads_).status(); });
@@ -296,6 +314,10 @@ class CudaBackend final : public Backend {
     group_ =
         static_cast<int32_t>(args.q.cols / (int64_t{layout.head_dim} * int64_t{layout.kv_heads}));
     Do([&] {
+      const auto& plan = static_cast<const CudaAttentionPlan&>(*args.plan);
+      if (steps_.recording() && !plan.Has(group_, kv_heads_)) {
+        return RepeatedSteps::CannotRecord();
+      }
       KVASIR_RETURN_IF_ERROR(cuda::RunAttention(attention_, args));
       return args.mass.empty() ? Status::Ok() : FinishOutsideStep();
     });
@@ -306,9 +328,13 @@ class CudaBackend final : public Backend {
               std::span<int32_t> tokens) override {
     KVASIR_CHECK(draws.size() == tokens.size() && logits.cols <= cuda::kSampleMaxVocab);
     for (const RowDraw& draw : draws) KVASIR_CHECK(draw.row >= 0 && draw.row < logits.rows);
-    if (!Do([&] { return DrawTokens(logits, draws, tokens); })) {
-      std::fill(tokens.begin(), tokens.end(), -1);
-    }
+    std::fill(tokens.begin(), tokens.end(), -1);
+    if (draws.empty()) return;
+    Do([&] {
+      KVASIR_RETURN_IF_ERROR(
+          cuda::QueueSample(stream_.get(), &buffers_, &fetches_, logits, draws, tokens));
+      return FinishOutsideStep();
+    });
   }
 
  private:
@@ -320,7 +346,7 @@ class CudaBackend final : public Backend {
       KVASIR_CHECK(k.rows == batch.rows() && v.rows == batch.rows());
       KVASIR_CHECK(k.cols == width && v.cols == width);
       for (const int32_t slot : batch.slots) {
-        KVASIR_CHECK(slot >= 0 && slot / kBlockTokens < pool.blocks());
+        KVASIR_CHECK(slot >= kNoSlot && slot / kBlockTokens < pool.blocks());
       }
       for (const int32_t position : batch.local_positions) {
         KVASIR_CHECK(position >= 0);
@@ -347,7 +373,7 @@ class CudaBackend final : public Backend {
   template <typename Work>
   bool Do(const Work& work) {
     queued_ = true;
-    return DoBesideStep(work);
+    return steps_.recording() ? steps_.Record(work) : DoBesideStep(work);
   }
   // The same of what does not concern the step's stream; any thread.
   template <typename Work>
@@ -364,6 +390,7 @@ class CudaBackend final : public Backend {
 
   // Waits for all that is queued and hands out what was fetched.
   Status Finish() {
+    if (steps_.recording()) return RepeatedSteps::CannotRecord();
     queued_ = false;
     return fetches_.Finish();
   }
@@ -373,6 +400,7 @@ class CudaBackend final : public Backend {
   // Of the step's tables, or else of `mirror`.
   Result<const int32_t*> OnCard(StepTable table, std::span<const int32_t> values, Mirror& mirror) {
     if (const int32_t* found = step_.Find(table, values)) return found;
+    if (steps_.recording()) return RepeatedSteps::CannotRecord();
     return mirror.Of(values, buffers_, stream_.get());
   }
 
@@ -385,27 +413,6 @@ class CudaBackend final : public Backend {
     KVASIR_RETURN_IF_ERROR(cuda::CopyRuns(staged, from.f32_row(begin), runs, stream_.get()));
     fetches_.HandOut(staged, to, rows * width);
     return Status::Ok();
-  }
-
-  Status DrawTokens(const TensorView& logits, std::span<const RowDraw> draws,
-                    std::span<int32_t> tokens) {
-    cuda::SampleArgs args;
-    args.logits = logits;
-    args.count = static_cast<int64_t>(draws.size());
-    const auto chunks = static_cast<size_t>(cuda::SampleChunks(logits.cols));
-    KVASIR_ASSIGN_OR_RETURN(const Scratch params, buffers_.Take(draws.size_bytes()));
-    KVASIR_ASSIGN_OR_RETURN(const Scratch best,
-                            buffers_.Take(draws.size() * chunks * sizeof(uint64_t)));
-    KVASIR_ASSIGN_OR_RETURN(const Scratch drawn, buffers_.Take(tokens.size_bytes()));
-    args.draws = params.As<RowDraw>();
-    args.best = best.As<uint64_t>();
-    args.tokens = drawn.As<int32_t>();
-    KVASIR_RETURN_IF_ERROR(
-        cuda::CopyToDevice(params.As<void>(), draws.data(), draws.size_bytes(), stream_.get()));
-    KVASIR_RETURN_IF_ERROR(cuda::Sample(stream_.get(), args));
-    KVASIR_RETURN_IF_ERROR(
-        cuda::CopyToHost(tokens.data(), args.tokens, tokens.size_bytes(), stream_.get()));
-    return cuda::Synchronize(stream_.get());
   }
 
   // Of other threads than the step's: nobody knows any more which step this error belongs to.
@@ -430,6 +437,8 @@ class CudaBackend final : public Backend {
   int32_t group_ = 0, kv_heads_ = 0;  // of the last attention
   cuda::Products products_;
   const cuda::AttentionContext attention_;
+  const bool uses_graphs_;
+  RepeatedSteps steps_;
   Mirror tokens_, gathered_, slots_, locals_;
   std::unique_ptr<cuda::KvLoader> loader_;
   std::unique_ptr<cuda::KvReader> reader_;

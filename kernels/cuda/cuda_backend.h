@@ -24,6 +24,9 @@ enum class CudaCompute : uint8_t {
 
 struct CudaOptions {
   CudaCompute compute = CudaCompute::kBf16;
+  // Decode steps are recorded once for each size and launched as one graph. false: kernel by
+  // kernel.
+  bool graphs = true;
 };
 
 // With what to do about it: kNotFound if there is no driver or no card, kUnavailable if what there

@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <string>
 
 #include "kernels/cuda/device.h"
@@ -7,6 +8,8 @@
 
 namespace kvasir::cuda {
 namespace {
+
+std::atomic<uint64_t> frees{0};
 
 Status Failed(const char* what, cudaError_t error) {
   std::string message = "CUDA: ";
@@ -80,7 +83,12 @@ Result<void*> AllocateDeviceMemory(size_t bytes) {
   return memory;
 }
 
-void FreeDeviceMemory(void* pointer) { cudaFree(pointer); }
+void FreeDeviceMemory(void* pointer) {
+  if (pointer == nullptr) return;
+  ++frees;
+  cudaFree(pointer);
+}
+uint64_t DeviceMemoryFrees() { return frees; }
 
 Result<void*> AllocatePinnedMemory(size_t bytes) {
   void* memory = nullptr;
@@ -136,6 +144,36 @@ Result<bool> HasPassed(Event event) {
   KVASIR_RETURN_IF_ERROR(Done("the card", error));
   return true;
 }
+
+// Relaxed: other threads, and this one, may allocate meanwhile.
+Status BeginRecording(Stream stream) {
+  return Done("recording a step", cudaStreamBeginCapture(static_cast<cudaStream_t>(stream),
+                                                         cudaStreamCaptureModeRelaxed));
+}
+
+Result<Graph> EndRecording(Stream stream) {
+  cudaGraph_t graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(static_cast<cudaStream_t>(stream), &graph);
+  if (ended != cudaSuccess) {
+    cudaGetLastError();  // this error does not stick
+    return Failed("recording a step", ended);
+  }
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&made, graph, 0);
+  cudaGraphDestroy(graph);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return Failed("making a graph of a step", error);
+  }
+  return Graph{made};
+}
+
+Status LaunchGraph(Graph graph, Stream stream) {
+  return Done("a recorded step", cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph),
+                                                 static_cast<cudaStream_t>(stream)));
+}
+
+void DestroyGraph(Graph graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
 
 Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream) {
   if (bytes == 0) return Status::Ok();

@@ -30,6 +30,8 @@ Result<DeviceInfo> OpenDevice();
 // kResourceExhausted if there is not so much memory.
 Result<void*> AllocateDeviceMemory(size_t bytes);
 void FreeDeviceMemory(void* pointer);
+// How often memory was freed: while it stays, what addresses name is still there.
+uint64_t DeviceMemoryFrees();
 // Host memory that copies reach at full speed.
 Result<void*> AllocatePinnedMemory(size_t bytes);
 void FreePinnedMemory(void* pointer);
@@ -46,6 +48,14 @@ Status WaitForEvent(Stream stream, Event event);
 // The caller waits.
 Status AwaitEvent(Event event);
 Result<bool> HasPassed(Event event);
+
+// What is queued on `stream` between these is not done but kept, to be done by every LaunchGraph:
+// with the same arguments, on what memory then holds. Nothing may wait for the stream meanwhile.
+using Graph = void*;
+Status BeginRecording(Stream stream);
+Result<Graph> EndRecording(Stream stream);
+Status LaunchGraph(Graph graph, Stream stream);
+void DestroyGraph(Graph graph);
 
 // The source may be changed once the call returns, unless it is pinned: then it is read when the
 // copy's turn comes. Copies from other memory may wait for the stream.

@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
   const KvGeometry& g = p.geometry;
   const int64_t row = blockIdx.x;
   const int32_t slot = p.slots[row];
+  if (slot == kNoSlot) return;
   const int64_t block = slot / kBlockTokens;
   const int in_block = slot % kBlockTokens, pairs = g.head_dim / 2;
   for (int i = static_cast<int>(threadIdx.x); i < g.kv_heads * pairs; i += kThreads) {

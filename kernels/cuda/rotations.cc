@@ -32,6 +32,7 @@ Status RotationTables::Grow(Entry& entry, int64_t positions, Stream stream) {
   KVASIR_ASSIGN_OR_RETURN(void* table, AllocateDeviceMemory(pairs.size() * sizeof(float)));
   if (entry.table != nullptr) outgrown_.push_back(entry.table);
   entry.table = table;
+  ++version_;
   entry.positions = wanted;
   KVASIR_RETURN_IF_ERROR(CopyToDevice(table, pairs.data(), pairs.size() * sizeof(float), stream));
   return Synchronize(stream);  // other streams may read it next
@@ -40,6 +41,19 @@ Status RotationTables::Grow(Entry& entry, int64_t positions, Stream stream) {
 void RotationTables::Expect(int64_t positions) {
   const std::lock_guard lock(mutex_);
   expected_ = std::max(expected_, positions);
+}
+
+Status RotationTables::Cover(int64_t positions, Stream stream) {
+  const std::lock_guard lock(mutex_);
+  for (Entry& entry : entries_) {
+    if (positions > entry.positions) KVASIR_RETURN_IF_ERROR(Grow(entry, positions, stream));
+  }
+  return Status::Ok();
+}
+
+uint64_t RotationTables::version() {
+  const std::lock_guard lock(mutex_);
+  return version_;
 }
 
 Result<RotationView> RotationTables::Get(const RopeTable* rope, int64_t positions, Stream stream) {

@@ -29,6 +29,10 @@ class RotationTables {
 
   // Tables made from now on have at least so many positions.
   void Expect(int64_t positions);
+  // Gives every table so many positions.
+  Status Cover(int64_t positions, Stream stream);
+  // While it stays, views stay complete: no table has grown.
+  uint64_t version();
   // Positions 0..positions-1 of `rope`; null = nothing turns.
   Result<RotationView> Get(const RopeTable* rope, int64_t positions, Stream stream);
 
@@ -45,6 +49,7 @@ class RotationTables {
   int64_t expected_ = 1024;
   std::vector<Entry> entries_;  // a model has one or two
   std::vector<void*> outgrown_;
+  uint64_t version_ = 0;
 };
 
 }  // namespace kvasir::cuda

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -17,7 +18,8 @@ namespace kvasir::emulation {
 namespace {
 
 std::mutex mutex;
-Status missing, lost;
+Status missing, lost, unrecorded;
+uint64_t frees = 0;
 DeviceCalls calls;
 std::map<const char*, size_t> pinned;  // by begin
 
@@ -52,6 +54,10 @@ DeviceCalls CallsSoFar() {
 void MissDevice(Status why) {
   const std::lock_guard lock(mutex);
   missing = std::move(why);
+}
+void FailRecording(Status why) {
+  const std::lock_guard lock(mutex);
+  unrecorded = std::move(why);
 }
 void LoseDevice(Status why) {
   const std::lock_guard lock(mutex);
@@ -95,7 +101,16 @@ Result<void*> AllocateDeviceMemory(size_t bytes) {
   }
   return memory;
 }
+uint64_t DeviceMemoryFrees() {
+  const std::lock_guard lock(emulation::mutex);
+  return emulation::frees;
+}
 void FreeDeviceMemory(void* pointer) {
+  if (pointer == nullptr) return;
+  {
+    const std::lock_guard lock(emulation::mutex);
+    ++emulation::frees;
+  }
   emulation::RunAllStreams();
   emulation::FreeDevice(pointer);
 }
@@ -146,6 +161,32 @@ Result<bool> HasPassed(Event event) {
   return emulation::HasRun(event);
 }
 
+Status BeginRecording(Stream stream) {
+  KVASIR_RETURN_IF_ERROR(State());
+  emulation::Count(&emulation::DeviceCalls::recordings);
+  emulation::BeginRecording(stream);
+  return Status::Ok();
+}
+Result<Graph> EndRecording(Stream stream) {
+  auto work = std::make_unique<emulation::RecordedWork>(emulation::EndRecording(stream));
+  KVASIR_RETURN_IF_ERROR(State());
+  const std::lock_guard lock(emulation::mutex);
+  KVASIR_RETURN_IF_ERROR(emulation::unrecorded);
+  return Graph{work.release()};
+}
+Status LaunchGraph(Graph graph, Stream stream) {
+  KVASIR_RETURN_IF_ERROR(State());
+  emulation::Count(&emulation::DeviceCalls::graphs);
+  for (const auto& work : *static_cast<emulation::RecordedWork*>(graph)) {
+    emulation::QueueWork(stream, work);
+  }
+  return Status::Ok();
+}
+void DestroyGraph(Graph graph) {
+  emulation::RunAllStreams();
+  delete static_cast<emulation::RecordedWork*>(graph);
+}
+
 Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream) {
   KVASIR_RETURN_IF_ERROR(State());
   if (bytes == 0) return Status::Ok();
@@ -155,6 +196,7 @@ Status CopyToDevice(void* device, const void* host, size_t bytes, Stream stream)
     emulation::QueueWork(stream, [=] { std::memcpy(to, host, bytes); });
     return Status::Ok();
   }
+  if (emulation::IsRecording(stream)) emulation::Fault("a copy that cannot be recorded");
   const auto* const from = static_cast<const char*>(host);
   emulation::QueueWork(stream, [to, copy = std::vector<char>(from, from + bytes)] {
     std::memcpy(to, copy.data(), copy.size());

@@ -15,6 +15,8 @@ namespace {
 struct LateStream {
   std::deque<std::function<void()>> work;
   uint64_t queued = 0, run = 0;
+  bool recording = false;
+  RecordedWork recorded;
 
   void RunTo(uint64_t position) {
     while (run < position) {
@@ -61,6 +63,7 @@ void QueueWork(void* stream, std::function<void()> work) {
   if (stream == nullptr) return work();
   const std::lock_guard lock(mutex);
   LateStream& late = *StreamAt(stream);
+  if (late.recording) return late.recorded.push_back(std::move(work));
   late.work.push_back(std::move(work));
   ++late.queued;
 }
@@ -69,12 +72,34 @@ void RunQueued(void* stream) {
   if (stream == nullptr) return;
   const std::lock_guard lock(mutex);
   const std::shared_ptr<LateStream> late = StreamAt(stream);
+  if (late->recording) Fault("somebody waits for a stream that is recorded");
   late->RunTo(late->queued);
 }
 
 void RunAllStreams() {
   const std::lock_guard lock(mutex);
   for (const auto& [handle, stream] : streams) stream->RunTo(stream->queued);
+}
+
+void BeginRecording(void* stream) {
+  const std::lock_guard lock(mutex);
+  LateStream& late = *StreamAt(stream);
+  if (late.recording) Fault("a stream is recorded twice at a time");
+  late.recording = true;
+}
+
+RecordedWork EndRecording(void* stream) {
+  const std::lock_guard lock(mutex);
+  LateStream& late = *StreamAt(stream);
+  if (!late.recording) Fault("the end of a recording that never began");
+  late.recording = false;
+  return std::exchange(late.recorded, {});
+}
+
+bool IsRecording(void* stream) {
+  if (stream == nullptr) return false;
+  const std::lock_guard lock(mutex);
+  return StreamAt(stream)->recording;
 }
 
 void* OpenEvent() { return new LateEvent; }
@@ -84,6 +109,7 @@ void RecordOn(void* event, void* stream) {
   const std::lock_guard lock(mutex);
   LateEvent& late = *static_cast<LateEvent*>(event);
   late = {};
+  if (IsRecording(stream)) Fault("an event of a stream that is recorded");
   if (stream != nullptr) late.stream = StreamAt(stream);
   if (stream != nullptr) late.position = late.stream->queued;
 }

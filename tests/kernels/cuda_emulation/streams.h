@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 namespace kvasir::emulation {
 
@@ -15,6 +16,12 @@ void QueueWork(void* stream, std::function<void()> work);
 void RunQueued(void* stream);
 // What freeing memory waits for.
 void RunAllStreams();
+
+// What is queued between these is kept instead; a fault if somebody waits for the stream meanwhile.
+using RecordedWork = std::vector<std::function<void()>>;
+void BeginRecording(void* stream);
+RecordedWork EndRecording(void* stream);
+bool IsRecording(void* stream);
 
 void* OpenEvent();
 void CloseEvent(void* event);
