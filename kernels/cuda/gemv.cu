@@ -2,8 +2,8 @@
 // adds its products in ascending order of chunks and slices, then the lanes' sums are added by
 // shuffles: a row's bits depend neither on the rows beside it nor on how many there are.
 //
-// Eight loads of 16 bytes a lane are under way before the first is used. Activations come from the
-// first cache.
+// Eight loads of 16 bytes a lane are under way before the first is used, twelve of weights whose
+// scales are as many again. Activations come from the first cache.
 #include "kernels/cuda/for_format.h"
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/rows.cuh"
@@ -27,9 +27,14 @@ struct GemvParams {
 template <WeightFormat kFormat, int kRows>
 constexpr int kOutputs = BitsOf(kFormat) == 4 && kRows == 1 ? 4 : 2;
 
+// Chunks of an output under way at once. What Q4_K keeps beside its quants fills the registers.
+template <WeightFormat kFormat, int kRows>
+constexpr int kChunksAhead =
+    (kFormat == WeightFormat::kQ4_K && kRows > 1 ? 4 : 8) / kOutputs<kFormat, kRows>;
+
 template <WeightFormat kFormat, int kSlices, int kRows>
 __global__ void __launch_bounds__(kThreads) GemvKernel(GemvParams p) {
-  constexpr int kOut = kOutputs<kFormat, kRows>, kAhead = 8 / kOut;
+  constexpr int kOut = kOutputs<kFormat, kRows>, kAhead = kChunksAhead<kFormat, kRows>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   const int64_t first_output = warp * kOut, first_row = int64_t{blockIdx.y} * kRows;
