@@ -1,132 +1,108 @@
-// Gemm by cuBLASLt. Row-major [rows][n] = x * weight^T is, in its column order, weight^T
-// (transposed) times x^T: both operands lie along k.
-#include <cublasLt.h>
-
+// Gemm by cuBLASLt, with algorithms chosen by trial (gemm_choice.h) when a weight's shape is first
+// used with so many rows. That takes some milliseconds, once in the life of a backend; while a
+// stream is being captured nothing can be tried, and the algorithm that says what the bits are
+// does.
 #include <map>
-#include <string>
-#include <tuple>
-#include <type_traits>
 #include <utility>
 
-#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_trials.cuh"
 
 namespace kvasir::cuda {
 namespace {
 
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;
-
-Status Done(const char* what, cublasStatus_t status) {
-  if (status == CUBLAS_STATUS_SUCCESS) return Status::Ok();
-  std::string message = "cuBLASLt: ";
-  return Internal(message.append(what).append(": ").append(cublasLtGetStatusString(status)));
-}
-
-struct DestroyLayout {
-  void operator()(cublasLtMatrixLayout_t layout) const { cublasLtMatrixLayoutDestroy(layout); }
-};
-struct DestroyOperation {
-  void operator()(cublasLtMatmulDesc_t operation) const { cublasLtMatmulDescDestroy(operation); }
-};
-struct DestroyPreference {
-  void operator()(cublasLtMatmulPreference_t p) const { cublasLtMatmulPreferenceDestroy(p); }
-};
-template <typename T, typename Destroy>
-using Owned = std::unique_ptr<std::remove_pointer_t<T>, Destroy>;
-using Layout = Owned<cublasLtMatrixLayout_t, DestroyLayout>;
-using Operation = Owned<cublasLtMatmulDesc_t, DestroyOperation>;
-using Preference = Owned<cublasLtMatmulPreference_t, DestroyPreference>;
-
-Result<Layout> LayoutOf(cudaDataType_t type, int64_t rows, int64_t cols, int64_t stride) {
-  cublasLtMatrixLayout_t layout = nullptr;
-  KVASIR_RETURN_IF_ERROR(
-      Done("layout", cublasLtMatrixLayoutCreate(&layout, type, static_cast<uint64_t>(rows),
-                                                static_cast<uint64_t>(cols), stride)));
-  return Layout(layout);
-}
-
-// One shape with its algorithm.
 struct Plan {
-  Operation operation;
-  Layout weight, x, out;
-  cublasLtMatmulAlgo_t algorithm = {};
+  CublasProduct product;
+  Algorithm algorithm = {};
 };
+
+// Rows of the product whose favourite algorithm says what the bits are.
+constexpr int64_t kReferenceRows = 2048;
 
 class CublasGemm final : public Gemm {
  public:
-  ~CublasGemm() override {
-    FreeDeviceMemory(workspace_);
-    if (handle_ != nullptr) cublasLtDestroy(handle_);
-  }
-  Status Init() {
-    KVASIR_RETURN_IF_ERROR(Done("start", cublasLtCreate(&handle_)));
-    KVASIR_ASSIGN_OR_RETURN(workspace_, AllocateDeviceMemory(kWorkspaceBytes));
-    return Status::Ok();
-  }
+  Status Init() { return cublas_.Init(); }
 
   Status Multiply(Stream stream, const GemmArgs& args) override {
-    KVASIR_ASSIGN_OR_RETURN(const Plan* plan, PlanFor(args));
-    const float alpha = 1.0f, beta = args.accumulate ? 1.0f : 0.0f;
-    return Done("product",
-                cublasLtMatmul(handle_, plan->operation.get(), &alpha, args.weight,
-                               plan->weight.get(), args.x, plan->x.get(), &beta, args.out,
-                               plan->out.get(), args.out, plan->out.get(), &plan->algorithm,
-                               workspace_, kWorkspaceBytes, static_cast<cudaStream_t>(stream)));
+    KVASIR_ASSIGN_OR_RETURN(const Plan* plan, PlanFor(stream, args));
+    return plan->product.Run(stream, plan->algorithm,
+                             {args.weight, args.x, args.out, args.accumulate});
   }
 
  private:
-  Result<const Plan*> PlanFor(const GemmArgs& args) {
-    const auto key = std::make_tuple(args.n, args.k, args.rows, args.out_stride);
-    const auto found = plans_.find(key);
-    if (found != plans_.end()) {
-      const Plan* const known = &found->second;
-      return known;
-    }
-    KVASIR_ASSIGN_OR_RETURN(Plan plan, MakePlan(args));
+  Result<const Plan*> PlanFor(Stream stream, const GemmArgs& args) {
+    const ProductShape shape = ShapeOf(args);
+    const auto found = plans_.find(shape);
+    if (found != plans_.end()) return Pointer(found->second);
+    bool keep = true;
+    Plan plan;
+    KVASIR_ASSIGN_OR_RETURN(plan.algorithm, AlgorithmFor(stream, args, &keep));
+    KVASIR_ASSIGN_OR_RETURN(plan.product, CublasProduct::Create(cublas_, shape));
+    KVASIR_RETURN_IF_ERROR(MakeRunnable(&plan));
     constexpr size_t kMostPlans = 4096;  // every length of a prompt makes some
     if (plans_.size() >= kMostPlans) plans_.clear();
-    const Plan* const kept = &plans_.emplace(key, std::move(plan)).first->second;
-    return kept;
+    if (keep) return Pointer(plans_.emplace(shape, std::move(plan)).first->second);
+    last_ = std::move(plan);
+    return Pointer(last_);
   }
+  static const Plan* Pointer(const Plan& plan) { return &plan; }
 
-  Result<Plan> MakePlan(const GemmArgs& args) {
-    Plan plan;
-    cublasLtMatmulDesc_t operation = nullptr;
-    KVASIR_RETURN_IF_ERROR(
-        Done("operation", cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F)));
-    plan.operation.reset(operation);
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    KVASIR_RETURN_IF_ERROR(
-        Done("operation", cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA,
-                                                         &transposed, sizeof transposed)));
-    KVASIR_ASSIGN_OR_RETURN(plan.weight, LayoutOf(CUDA_R_16BF, args.k, args.n, args.k));
-    KVASIR_ASSIGN_OR_RETURN(plan.x, LayoutOf(CUDA_R_16BF, args.k, args.rows, args.k));
-    KVASIR_ASSIGN_OR_RETURN(plan.out, LayoutOf(CUDA_R_32F, args.n, args.rows, args.out_stride));
-    KVASIR_RETURN_IF_ERROR(ChooseAlgorithm(&plan));
-    return Result<Plan>(std::move(plan));
-  }
-
-  Status ChooseAlgorithm(Plan* plan) {
-    cublasLtMatmulPreference_t preference = nullptr;
-    KVASIR_RETURN_IF_ERROR(Done("preference", cublasLtMatmulPreferenceCreate(&preference)));
-    const Preference owned(preference);
-    KVASIR_RETURN_IF_ERROR(Done(
-        "preference",
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &kWorkspaceBytes, sizeof kWorkspaceBytes)));
-    cublasLtMatmulHeuristicResult_t best;
-    int count = 0;
-    KVASIR_RETURN_IF_ERROR(Done(
-        "choice", cublasLtMatmulAlgoGetHeuristic(handle_, plan->operation.get(), plan->weight.get(),
-                                                 plan->x.get(), plan->out.get(), plan->out.get(),
-                                                 preference, 1, &best, &count)));
-    if (count == 0) return Internal("cuBLASLt: no algorithm for a product");
-    plan->algorithm = best.algo;
+  // Algorithms are chosen for round numbers of rows and outputs that lie well; where one does not
+  // do for the product at hand, the library's proposal for it is taken.
+  Status MakeRunnable(Plan* plan) const {
+    if (plan->product.Runs(plan->algorithm)) return Status::Ok();
+    KVASIR_ASSIGN_OR_RETURN(plan->algorithm, FirstProposal(plan->product));
     return Status::Ok();
   }
 
-  cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
-  std::map<std::tuple<int64_t, int64_t, int64_t, int64_t>, Plan> plans_;
+  static Result<Algorithm> FirstProposal(const CublasProduct& product) {
+    KVASIR_ASSIGN_OR_RETURN(const std::vector<Algorithm> proposals, product.Proposals());
+    if (proposals.empty()) return Internal("cuBLASLt: no algorithm for a product");
+    return proposals.front();
+  }
+
+  Result<Algorithm> AlgorithmFor(Stream stream, const GemmArgs& args, bool* keep) {
+    const ProductShape key = {args.n, args.k, RowBucket(args.rows), 0, ShapeOf(args).aligned};
+    const auto found = choices_.find(key);
+    if (found != choices_.end()) return Algorithm(found->second);
+    KVASIR_ASSIGN_OR_RETURN(const Algorithm reference, Reference(args.n, args.k));
+    *keep = !IsCapturing(stream);
+    if (!*keep) return Algorithm(reference);
+    KVASIR_ASSIGN_OR_RETURN(const Algorithm chosen, Choose(stream, args, key, reference));
+    choices_.emplace(key, chosen);
+    return Algorithm(chosen);
+  }
+
+  Result<Algorithm> Reference(int64_t n, int64_t k) {
+    const auto found = references_.find({n, k});
+    if (found != references_.end()) return Algorithm(found->second);
+    KVASIR_ASSIGN_OR_RETURN(const CublasProduct product,
+                            CublasProduct::Create(cublas_, {n, k, kReferenceRows, n, true}));
+    KVASIR_ASSIGN_OR_RETURN(const Algorithm reference, FirstProposal(product));
+    references_.emplace(std::make_pair(n, k), reference);
+    return Algorithm(reference);
+  }
+
+  Result<Algorithm> Choose(Stream stream, const GemmArgs& args, const ProductShape& key,
+                           const Algorithm& reference) const {
+    CublasTrials trials(cublas_, stream, args.weight);
+    const Status prepared = trials.Prepare(ShapeOf(args), key.rows, reference);
+    if (prepared.code() == StatusCode::kResourceExhausted) return Algorithm(reference);
+    KVASIR_RETURN_IF_ERROR(prepared);
+    KVASIR_ASSIGN_OR_RETURN(const int best, ChooseAlgorithm(trials));
+    return best < 0 ? Algorithm(reference) : Algorithm(trials.candidate(best));
+  }
+
+  static bool IsCapturing(Stream stream) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    const cudaError_t error = cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status);
+    return error == cudaSuccess && status != cudaStreamCaptureStatusNone;
+  }
+
+  Cublas cublas_;
+  std::map<std::pair<int64_t, int64_t>, Algorithm> references_;  // by n, k
+  std::map<ProductShape, Algorithm> choices_;                    // by bucket; out_stride is 0
+  std::map<ProductShape, Plan> plans_;
+  Plan last_;  // the one that is not kept
 };
 
 }  // namespace

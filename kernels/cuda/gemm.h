@@ -22,7 +22,8 @@ struct GemmArgs {
 class Gemm {
  public:
   virtual ~Gemm() = default;
-  // out = (accumulate ? out : 0) + x * weight^T.
+  // out = (accumulate ? out : 0) + x * weight^T. A row's bits do not depend on the other rows, nor
+  // on their number.
   virtual Status Multiply(Stream stream, const GemmArgs& args) = 0;
 };
 

@@ -65,7 +65,9 @@ Status Products::MatMulInBf16(const TensorView& x, const CudaWeight& weight, boo
     args.out = out.f32();
     return gemm_->Multiply(stream_, args);
   }
-  const int64_t most = std::clamp<int64_t>(kDequantizedValues / k, 1, layout.n);
+  constexpr int64_t kTogether = 64;  // outputs: each part of `out` begins as well as the whole
+  const int64_t fits = kDequantizedValues / k / kTogether * kTogether;
+  const int64_t most = std::min(std::max(fits, kTogether), layout.n);
   KVASIR_ASSIGN_OR_RETURN(const Scratch bf16, buffers_->Take(static_cast<size_t>(2 * most * k)));
   for (int64_t first = 0; first < layout.n; first += most) {
     args.n = std::min(most, layout.n - first);

@@ -2,7 +2,8 @@
 //
 // kF32: everything in fp32, in passes of eight rows: for gates and tests. kBf16: up to eight rows
 // as in kF32; more go through the library in bf16 with fp32 sums, so that a row's bits depend on
-// whether its step has more than eight rows.
+// whether its step has more than eight rows. Among steps with more they do not depend on how many
+// (gemm_choice.h).
 #pragma once
 
 #include <memory>
