@@ -16,7 +16,9 @@
 #include "kernels/core/backend.h"
 #include "kernels/core/reference_backend.h"
 #include "kernels/cpu/cpu_backend.h"
-#if defined(KVASIR_CUDA_EMULATION)
+// Over the CUDA backend: in the emulation, or on a card (tests/gpu).
+#if defined(KVASIR_CUDA_EMULATION) || defined(KVASIR_CONFORMANCE_ON_CARD)
+#define KVASIR_CONFORMANCE_OF_CUDA
 #include "kernels/cuda/cuda_backend.h"
 #endif
 
@@ -38,7 +40,7 @@ inline BackendMaker CpuMaker(Isa isa, ComputeType compute) {
           }};
 }
 
-#if defined(KVASIR_CUDA_EMULATION)
+#if defined(KVASIR_CONFORMANCE_OF_CUDA)
 
 inline BackendMaker CudaMaker(CudaCompute compute) {
   return {compute == CudaCompute::kF32 ? "cuda_f32" : "cuda_bf16", [compute](int) {
@@ -219,7 +221,7 @@ inline std::vector<SegmentKv> FillSegments(Backend& backend, KvPool& pool, int32
   return all;
 }
 
-#if defined(KVASIR_CUDA_EMULATION)  // which has no int8 pools yet
+#if defined(KVASIR_CONFORMANCE_OF_CUDA)  // which has no int8 pools yet
 inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kBF16};
 #else
 inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kI8};
