@@ -43,6 +43,14 @@ __global__ void __launch_bounds__(kThreads)
   StoreBf16Quad(out + (row * stride + 4 * quad), v.x, v.y, v.z, v.w);
 }
 
+__global__ void __launch_bounds__(kThreads) PadKernel(Matrix x, Global<float> out, int64_t stride) {
+  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t row = index / (stride / 4), quad = index % (stride / 4);
+  if (row >= x.rows) return;
+  StoreAs(out + (row * stride + 4 * quad),
+          LoadQuad(x.data + row * x.stride, x.cols, x.aligned, quad));
+}
+
 __global__ void __launch_bounds__(kThreads) BiasKernel(Global<const float> bias, Matrix out) {
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t row = index / out.cols, col = index % out.cols;
@@ -71,6 +79,11 @@ Status DequantizeToBf16(Stream stream, const WeightLayout& layout, const void* w
 Status RoundToBf16(Stream stream, const TensorView& x, uint16_t* out, int64_t stride) {
   if (x.rows == 0) return Status::Ok();
   return Launch(stream, ShapeFor(x.rows * (stride / 4)), RoundKernel, MatrixOf(x), out, stride);
+}
+
+Status PadRows(Stream stream, const TensorView& x, float* out, int64_t stride) {
+  if (x.rows == 0) return Status::Ok();
+  return Launch(stream, ShapeFor(x.rows * (stride / 4)), PadKernel, MatrixOf(x), out, stride);
 }
 
 Status AddBias(Stream stream, const float* bias, const TensorView& out) {

@@ -1,4 +1,5 @@
-// What a library's bf16 matrix product wants: packed weights and fp32 activations as bf16.
+// What products want of their operands: packed weights and fp32 activations as bf16 for the
+// library, activations in whole quads for GEMV.
 #pragma once
 
 #include "kernels/core/tensor_view.h"
@@ -12,6 +13,8 @@ Status DequantizeToBf16(Stream stream, const WeightLayout& layout, const void* w
                         int64_t first_row, int64_t rows, uint16_t* out);
 // out [T][stride] bf16 = x [T][K]; zeros behind K. stride is a multiple of 4.
 Status RoundToBf16(Stream stream, const TensorView& x, uint16_t* out, int64_t stride);
+// out [T][stride] = x [T][K]; zeros behind K. stride is a multiple of 4.
+Status PadRows(Stream stream, const TensorView& x, float* out, int64_t stride);
 // out [T][N] += bias [N].
 Status AddBias(Stream stream, const float* bias, const TensorView& out);
 

@@ -4,6 +4,8 @@
 //
 // Eight loads of 16 bytes a lane are under way before the first is used, twelve of weights whose
 // scales are as many again. Activations come from the first cache.
+#include <type_traits>
+
 #include "kernels/cuda/for_format.h"
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/rows.cuh"
@@ -32,8 +34,46 @@ template <WeightFormat kFormat, int kRows>
 constexpr int kChunksAhead =
     (kFormat == WeightFormat::kQ4_K && kRows > 1 ? 4 : 8) / kOutputs<kFormat, kRows>;
 
+__device__ __forceinline__ float Dot(const Vec4& x, const float (&w)[4], float to) {
+  return Fma(x.w, w[3], Fma(x.z, w[2], Fma(x.y, w[1], Fma(x.x, w[0], to))));
+}
+
+// A slice's weights as products take them. Those of 4 bits are scaled after they are summed: with
+// one row, unpacking would otherwise take longer than reading.
+template <WeightFormat kFormat, int kSlices>
+class SliceWeights {
+ public:
+  __device__ __forceinline__ void Decode(const LaneWeights<kFormat, kSlices>& from, int slice) {
+    if constexpr (kOpened) {
+      kept_ = from.Open(slice);
+    } else {
+      from.Decode(slice, kept_);
+    }
+  }
+  // to + x * weights.
+  __device__ __forceinline__ float AddTo(float to, const Vec4& x) const {
+    if constexpr (!kOpened) {
+      return Dot(x, kept_, to);
+    } else {
+      const float sum = Fma(Dot(x, kept_.quants, 0.0f), kept_.scale, to);
+      if constexpr (!Lane::kHasMinimum) return sum;
+      return Fma((x.x + x.y) + (x.z + x.w), kept_.minimum, sum);
+    }
+  }
+
+ private:
+  using Lane = LaneWeights<kFormat, kSlices>;
+  static constexpr bool kOpened = BitsOf(kFormat) == 4;
+  std::conditional_t<kOpened, typename Lane::Slice, float[4]> kept_;
+};
+
+// Of many rows, on a processor; 0 = as many as the compiler likes, for whose sake it would spill
+// registers there.
+template <int kRows>
+constexpr int kLeastBlocks = kRows == 1 ? 0 : 2;
+
 template <WeightFormat kFormat, int kSlices, int kRows>
-__global__ void __launch_bounds__(kThreads) GemvKernel(GemvParams p) {
+__global__ void __launch_bounds__(kThreads, kLeastBlocks<kRows>) GemvKernel(GemvParams p) {
   constexpr int kOut = kOutputs<kFormat, kRows>, kAhead = kChunksAhead<kFormat, kRows>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
@@ -56,21 +96,18 @@ __global__ void __launch_bounds__(kThreads) GemvKernel(GemvParams p) {
       if (begin + i >= p.weight.chunks) break;
 #pragma unroll
       for (int s = 0; s < kSlices; ++s) {
-        float w[kOut][4];
+        SliceWeights<kFormat, kSlices> w[kOut];
 #pragma unroll
-        for (int o = 0; o < kOut; ++o) weights[i][o].Decode(s, w[o]);
+        for (int o = 0; o < kOut; ++o) w[o].Decode(weights[i][o], s);
         const int64_t input =
             int64_t{begin + i} * 128 * kSlices + FirstInput(kFormat, kSlices, lane, s);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           if (first_row + r >= p.x.rows) break;
-          const Vec4 x =
-              LoadQuad(p.x.data + (first_row + r) * p.x.stride, p.x.cols, p.x.aligned, input / 4);
+          Vec4 x = {0, 0, 0, 0};
+          if (input < p.x.cols) x = LoadAs<Vec4>(p.x.data + ((first_row + r) * p.x.stride + input));
 #pragma unroll
-          for (int o = 0; o < kOut; ++o) {
-            float& to = sum[o][r];
-            to = Fma(x.w, w[o][3], Fma(x.z, w[o][2], Fma(x.y, w[o][1], Fma(x.x, w[o][0], to))));
-          }
+          for (int o = 0; o < kOut; ++o) sum[o][r] = w[o].AddTo(sum[o][r], x);
         }
       }
     }
@@ -109,6 +146,7 @@ Status LaunchSlices(Stream stream, const GemvParams& p) {
 
 Status Gemv(Stream stream, const GemvArgs& args) {
   if (args.x.rows == 0) return Status::Ok();
+  KVASIR_CHECK(IsWholeQuads(args.x));
   GemvParams p;
   p.x = MatrixOf(args.x);
   p.out = MatrixOf(args.out);

@@ -40,10 +40,22 @@ Status Products::MatMul(const TensorView& x, const CudaWeight& weight, const flo
                         bool accumulate, const TensorView& out) {
   if (x.rows == 0) return Status::Ok();
   if (gemm_ == nullptr || x.rows <= kGemvRows) {
-    return Gemv(stream_, {x, weight.layout(), weight.data(), bias, accumulate, out});
+    return MatMulInF32(x, weight, bias, accumulate, out);
   }
   KVASIR_RETURN_IF_ERROR(MatMulInBf16(x, weight, accumulate, out));
   return bias == nullptr ? Status::Ok() : AddBias(stream_, bias, out);
+}
+
+Status Products::MatMulInF32(const TensorView& x, const CudaWeight& weight, const float* bias,
+                             bool accumulate, const TensorView& out) {
+  GemvArgs args = {x, weight.layout(), weight.data(), bias, accumulate, out};
+  if (IsWholeQuads(x)) return Gemv(stream_, args);
+  const int64_t cols = (x.cols + 3) / 4 * 4;
+  KVASIR_ASSIGN_OR_RETURN(const Scratch padded,
+                          buffers_->Take(sizeof(float) * static_cast<size_t>(x.rows * cols)));
+  KVASIR_RETURN_IF_ERROR(PadRows(stream_, x, padded.As<float>(), cols));
+  args.x = F32View(padded.As<float>(), x.rows, cols);
+  return Gemv(stream_, args);
 }
 
 Status Products::MatMulInBf16(const TensorView& x, const CudaWeight& weight, bool accumulate,

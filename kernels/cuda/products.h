@@ -39,6 +39,8 @@ class Products {
                 const TensorView& out);
 
  private:
+  Status MatMulInF32(const TensorView& x, const CudaWeight& weight, const float* bias,
+                     bool accumulate, const TensorView& out);
   Status MatMulInBf16(const TensorView& x, const CudaWeight& weight, bool accumulate,
                       const TensorView& out);
 

@@ -74,6 +74,21 @@ struct LaneWeights {
     }
   }
 
+  // A slice's four weights are quants * scale + minimum; the minimum is 0 where the format has
+  // none.
+  static constexpr bool kHasMinimum =
+      kFormat == WeightFormat::kQ4_1 || kFormat == WeightFormat::kQ4_K;
+  struct Slice {
+    float quants[4], scale, minimum;
+  };
+  __device__ __forceinline__ Slice Open(int slice) const {
+    Slice out;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) out.quants[e] = QuantOf(4 * slice + e);
+    ScaleOf(slice, &out.scale, &out.minimum);
+    return out;
+  }
+
   // The four weights of a slice.
   __device__ __forceinline__ void Decode(int slice, float (&w)[4]) const {
     if constexpr (kFormat == WeightFormat::kF32) {
@@ -97,15 +112,19 @@ struct LaneWeights {
 
  private:
   __device__ __forceinline__ float QuantOf(int index) const {
-    // In the last bits of 2^23 an integer lies as it is.
-    constexpr uint32_t kTwo23 = 0x4B000000u;
     if constexpr (BitsOf(kFormat) == 4) {
-      const float offset = kFormat == WeightFormat::kQ4_0 ? 8388616.0f : 8388608.0f;
-      return BitsToFloat((quants[index / 8] >> (4 * (index % 8)) & 15u) | kTwo23) - offset;
+      // Four bits at place p of the mantissa of 2^(23 - p) are that number and themselves: a half
+      // word is moved once for four of them, not each to the front.
+      const uint32_t half = index % 8 < 4 ? quants[index / 8] : quants[index / 8] >> 16;
+      const int place = 4 * (index % 4);
+      const float base = static_cast<float>(1u << (23 - place));
+      const float offset = kFormat == WeightFormat::kQ4_0 ? 8.0f : 0.0f;
+      const uint32_t exponent = static_cast<uint32_t>(150 - place) << 23;
+      return BitsToFloat((half & (15u << place)) | exponent) - (base + offset);
     } else {
-      // Signed: + 128 by turning the sign bit over.
+      // Signed, in the last bits of 2^23: + 128 by turning the sign bit over.
       const uint32_t byte = (quants[index / 4] >> (8 * (index % 4)) & 255u) ^ 128u;
-      return BitsToFloat(byte | kTwo23) - 8388736.0f;
+      return BitsToFloat(byte | 0x4B000000u) - 8388736.0f;
     }
   }
 
