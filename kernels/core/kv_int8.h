@@ -21,7 +21,7 @@ struct Int8Scale {
 };
 
 // top: a group's largest magnitude, infinite or NaN where one of its values is.
-inline Int8Scale Int8ScaleOf(float top) {
+constexpr Int8Scale Int8ScaleOf(float top) {
   if (!(top <= std::numeric_limits<float>::max())) {
     return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
   }

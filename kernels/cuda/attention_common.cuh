@@ -117,41 +117,66 @@ __device__ __forceinline__ void StoreStats(const AttentionParams& p, int lane, i
   p.stats[2 * at + 1] = state.sum;
 }
 
-// The pair `pair` of a query turned to the frame of a segment at `base` and scaled; zeros for rows
-// before it, which see none of its keys.
+// The pair `pair` of a query turned to the frame of a segment at `base`, scaled and brought to the
+// balance of the keys; zeros for rows before it, which see none of its keys.
+template <bool kBalanced = true>
 __device__ __forceinline__ Vec2 TurnedQuery(const AttentionParams& p, Global<const float> q,
-                                            int64_t distance, int pair, float factor) {
+                                            int64_t distance, int pair, int kv_head, float factor) {
   if (distance < 0) return {0.0f, 0.0f};
   const PairPlace place = PlaceOf(p.turns, pair);
   Vec2 x = {q[place.first], q[place.second]};
   if (place.turns) x = Turned(p.turns, distance, pair, x.x, x.y);
-  return {x.x * factor, x.y * factor};
+  x = {x.x * factor, x.y * factor};
+  if (!kBalanced || p.layer.key_balance == nullptr) return x;
+  const Global<const float> balance = p.layer.key_balance + int64_t{kv_head} * p.geometry.head_dim;
+  return {x.x * balance[place.first], x.y * balance[place.second]};
 }
 
-// <q, key> in ascending order; q [D] in shared memory, aligned to 16 bytes.
-__device__ __forceinline__ float DotKey(const AttentionParams& p, Shared<float> q, int64_t block,
-                                        int kv_head, int slot) {
+// Four consecutive values of a key, from a multiple of four on; of int8 without their scale.
+__device__ __forceinline__ Vec4 LoadKeyQuad(const AttentionParams& p, int64_t at) {
+  const KvGeometry& g = p.geometry;
+  if (g.form == KvForm::kF32) return LoadAs<Vec4>(p.layer.f32 + at);
+  if (g.form == KvForm::kI8) {
+    const uint32_t w = LoadAs<uint32_t>(p.layer.i8 + at);
+    const auto value = [w](int i) { return static_cast<float>(static_cast<int8_t>(w >> (8 * i))); };
+    return {value(0), value(1), value(2), value(3)};
+  }
+  const Words2 w = LoadAs<Words2>(p.layer.bf16 + at);
+  return {BitsToFloat(w.x << 16), BitsToFloat(w.x & 0xFFFF0000u), BitsToFloat(w.y << 16),
+          BitsToFloat(w.y & 0xFFFF0000u)};
+}
+
+// <q, key> over dimensions [begin, end) in ascending order, of int8 without the scale; q [D] in
+// shared memory, aligned to 16 bytes.
+__device__ __forceinline__ float DotRange(const AttentionParams& p, Shared<float> q, int64_t block,
+                                          int kv_head, int slot, int begin, int end) {
   const KvGeometry& g = p.geometry;
   float sum = 0;
   if (g.head_dim % 8 != 0) {
-    for (int c = 0; c < g.head_dim; ++c) {
-      const float k = LoadValue(p.layer, g.bf16, ValueIndex(g, block, false, kv_head, slot, c));
+    for (int c = begin; c < end; ++c) {
+      const float k = LoadValue(p.layer, g, ValueIndex(g, block, false, kv_head, slot, c));
       sum = Fma(q[c], k, sum);
     }
     return sum;
   }
-  for (int c = 0; c < g.head_dim; c += 4) {
-    const int64_t at = ValueIndex(g, block, false, kv_head, slot, c);
-    Vec4 k;
-    if (g.bf16) {
-      const Words2 w = LoadAs<Words2>(p.layer.bf16 + at);
-      k = {BitsToFloat(w.x << 16), BitsToFloat(w.x & 0xFFFF0000u), BitsToFloat(w.y << 16),
-           BitsToFloat(w.y & 0xFFFF0000u)};
-    } else {
-      k = LoadAs<Vec4>(p.layer.f32 + at);
-    }
+  for (int c = begin; c < end; c += 4) {
+    const Vec4 k = LoadKeyQuad(p, ValueIndex(g, block, false, kv_head, slot, c));
     const Vec4 x = LoadShared<Vec4>(q + c);
     sum = Fma(x.w, k.w, Fma(x.z, k.z, Fma(x.y, k.y, Fma(x.x, k.x, sum))));
+  }
+  return sum;
+}
+
+// <q, key>; of int8 group by group.
+__device__ __forceinline__ float DotKey(const AttentionParams& p, Shared<float> q, int64_t block,
+                                        int kv_head, int slot) {
+  const KvGeometry& g = p.geometry;
+  if (g.form != KvForm::kI8) return DotRange(p, q, block, kv_head, slot, 0, g.head_dim);
+  float sum = 0;
+  for (int begin = 0; begin < g.head_dim; begin += kKeyScaleDims) {
+    const int end = begin + kKeyScaleDims < g.head_dim ? begin + kKeyScaleDims : g.head_dim;
+    const int64_t scale = ScaleIndex(g, block, kv_head, begin / kKeyScaleDims, slot);
+    sum = Fma(DotRange(p, q, block, kv_head, slot, begin, end), p.layer.scales[scale], sum);
   }
   return sum;
 }

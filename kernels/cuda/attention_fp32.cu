@@ -40,7 +40,7 @@ struct LaneWork {
     SyncWarp();  // the query before has been read
     for (int pair = thread; pair < d() / 2; pair += 32) {
       const PairPlace place = PlaceOf(p.turns, pair);
-      const Vec2 x = TurnedQuery(p, q, int64_t{position} - piece.base, pair, factor);
+      const Vec2 x = TurnedQuery(p, q, int64_t{position} - piece.base, pair, kv_head, factor);
       memory.q[place.first] = x.x;
       memory.q[place.second] = x.y;
     }
@@ -55,6 +55,16 @@ struct LaneWork {
     return DotKey(p, memory.q, block, kv_head, key % kBlockTokens);
   }
 
+  // A key's weight times the scale of its value, where values have one. What nobody sees may be
+  // NaN.
+  __device__ __forceinline__ float Scaled(const Piece& piece, int key, float weight) const {
+    if (p.geometry.form != KvForm::kI8 || weight == 0.0f) return weight;
+    const KvGeometry& g = p.geometry;
+    const int64_t block = p.block_table[piece.block + key / kBlockTokens];
+    return weight *
+           p.layer.scales[ScaleIndex(g, block, kv_head, g.key_scales(), key % kBlockTokens)];
+  }
+
   // sum plus the weighted values of column c, key after key.
   __device__ __forceinline__ float AddValues(const Piece& piece, int c, float sum) const {
     for (int key = 0; key < piece.keys; key += 4) {
@@ -66,7 +76,7 @@ struct LaneWork {
         if (weights[i] == 0.0f) continue;
         const int slot = (key + i) % kBlockTokens;
         const int64_t at = ValueIndex(p.geometry, block, true, kv_head, slot, c);
-        sum = Fma(weights[i], LoadValue(p.layer, p.geometry.bf16, at), sum);
+        sum = Fma(weights[i], LoadValue(p.layer, p.geometry, at), sum);
       }
     }
     return sum;
@@ -82,8 +92,8 @@ struct LaneWork {
     const float weights[2] = {Exp2(scores[0] - max), Exp2(scores[1] - max)};
     part = {max, Fma(part.sum, keep, WarpSum(weights[0] + weights[1]))};
     SyncWarp();  // the weights before have been read
-    memory.weights[thread] = weights[0];
-    memory.weights[thread + 32] = weights[1];
+    memory.weights[thread] = Scaled(piece, thread, weights[0]);
+    memory.weights[thread + 32] = Scaled(piece, thread + 32, weights[1]);
     SyncWarp();
     for (int c = thread; c < d(); c += 32) {
       memory.part[c] = AddValues(piece, c, memory.part[c] * keep);

@@ -27,7 +27,7 @@ __device__ __forceinline__ void TurnQuery(const AttentionParams& p, const Segmen
   SyncBlock();  // the one before has been read
   for (int pair = static_cast<int>(threadIdx.x); pair < d / 2; pair += kThreads) {
     const PairPlace place = PlaceOf(p.turns, pair);
-    Vec2 x = TurnedQuery(p, q, distance, pair, factor);
+    Vec2 x = TurnedQuery(p, q, distance, pair, head / p.group, factor);
     if (call.rounded) {
       x.x = BitsToFloat(static_cast<uint32_t>(FloatToBf16(x.x)) << 16);
       x.y = BitsToFloat(static_cast<uint32_t>(FloatToBf16(x.y)) << 16);

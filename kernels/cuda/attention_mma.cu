@@ -1,29 +1,26 @@
-// Attention on matrix units: bf16 queries, keys, weights and values, fp32 sums. FlashAttention's
-// scheme with explicit positions: queries are turned once a segment, tiles of keys come through two
-// buffers of shared memory by asynchronous copies, and each warp owns 16 lanes from scores to
-// output, so that a lane's bits are the same in blocks of one warp (decode) and of four (prefill).
+// Attention on matrix units: bf16 queries and weights, bf16 or int8 keys and values, fp32 sums.
+// FlashAttention's scheme with explicit positions: queries are turned once a segment, tiles of keys
+// come through two buffers of shared memory by asynchronous copies, and each warp owns 16 lanes
+// from scores to output, so that a lane's bits are the same in blocks of one warp (decode) and of
+// four (prefill).
 //
 // Work of a warp and a tile of 64 keys, D = 128: 64 products for scores, 64 for values, 2 x 32
 // loads of four fragments. A block of one warp needs 68 KiB of shared memory, 64 KiB of them
 // two tiles of keys and values; three blocks fit an H100's processor.
-#include "kernels/cuda/attention_common.cuh"
+//
+// Over int8 pools (Int8Tiles) a tile is 17 KiB, and its 64 x 2 x 128 values cost 1,024 instructions
+// to widen: in decode a quarter of the time that their bytes take to come.
+#include "kernels/cuda/attention_tiles.cuh"
 
 namespace kvasir::cuda {
 namespace {
 
-constexpr int kStages = 2;
 constexpr int kLanes = 16;  // of a warp
 
-template <int kD, int kWarps>
-struct Config {
-  static constexpr int kThreads = 32 * kWarps;
-  // Keys a tile. Wide heads: half as many, so that everything fits 163 KiB (sm_80).
-  static constexpr int kKeys = kD <= 128 ? kPieceKeys : kPieceKeys / 2;
-  static constexpr int kTileValues = kKeys * kD;
-  static constexpr int kPieces16 = kD / 8;  // of 16 bytes a row
-  // Shared memory, in bytes: keys, values, queries, sums over splits.
-  static constexpr size_t kValues = 2ul * kStages * kTileValues;
-  static constexpr size_t kQueries = 2 * kValues;
+// Shared memory in bytes: tiles, queries, sums over splits.
+template <typename Tiles, int kD, int kWarps>
+struct Layout {
+  static constexpr size_t kQueries = Tiles::kBytes;
   static constexpr size_t kTotals = kQueries + 2ul * kWarps * kLanes * kD;
   static constexpr size_t kBytes = kTotals + (kWarps > 1 ? 4ul * kWarps * kLanes * kD : 0);
 };
@@ -37,22 +34,17 @@ __device__ __forceinline__ void SyncTeam() {
   }
 }
 
-// Where the 16-byte piece `piece` of a row lies in a tile whose pieces are swapped as in the pool.
-template <int kD>
-__device__ __forceinline__ int TileIndex(int row, int piece) {
-  return row * kD + ((piece ^ (row % 8)) * 8);
-}
-
 // A tile of keys: part `half` of a piece.
 struct KeyTile {
   int piece, half;
 };
 
-template <int kD, int kWarps>
+template <typename Tiles, int kD, int kWarps>
 struct TileWork {
-  using C = Config<kD, kWarps>;
-  static constexpr int kHalves = kPieceKeys / C::kKeys;
-  static constexpr int kScoreTiles = C::kKeys / 8, kOutTiles = kD / 8;
+  using Shape = Layout<Tiles, kD, kWarps>;
+  static constexpr int kKeys = Tiles::kKeys;
+  static constexpr int kHalves = kPieceKeys / kKeys;
+  static constexpr int kScoreTiles = kKeys / 8, kOutTiles = kD / 8;
 
   const AttentionParams& p;
   const Tile& tile;
@@ -107,11 +99,11 @@ struct TileWork {
 
   // Whether some lane of the block sees some key of the tile.
   __device__ __forceinline__ bool Reaches(const Piece& piece, int half) const {
-    const int begin = half * C::kKeys;
+    const int begin = half * kKeys;
     if (begin >= piece.keys) return false;
     const int32_t first = piece.base + piece.first_key + begin;
     if (first > last_position) return false;
-    return p.window == 0 || first + C::kKeys - 1 > first_position - p.window;
+    return p.window == 0 || first + kKeys - 1 > first_position - p.window;
   }
   __device__ __forceinline__ KeyTile Next(KeyTile at, int end) const {
     for (;;) {
@@ -120,30 +112,14 @@ struct TileWork {
     }
   }
 
-  // Begins to copy a tile's keys and values; those that no lane sees become zeros.
   __device__ __forceinline__ void Load(KeyTile at, int stage) const {
-    const Piece piece = p.pieces[at.piece];
-    const Shared<uint16_t> keys = SharedAt<uint16_t>(0) + stage * C::kTileValues;
-    const Shared<uint16_t> values = SharedAt<uint16_t>(C::kValues) + stage * C::kTileValues;
-    const int64_t head_values = int64_t{kBlockTokens} * kD;
-    const int64_t to_value = p.geometry.kv_heads * head_values;
-#pragma unroll 2
-    for (int i = warp * 32 + thread; i < C::kKeys * C::kPieces16; i += C::kThreads) {
-      const int key = at.half * C::kKeys + i / C::kPieces16;
-      const int32_t key_position = piece.base + piece.first_key + key;
-      const bool seen = key < piece.keys && key_position <= last_position &&
-                        (p.window == 0 || key_position > first_position - p.window);
-      const int64_t block = seen ? p.block_table[piece.block + key / kBlockTokens] : 0;
-      const Global<const uint16_t> from =
-          p.layer.bf16 + (block * p.geometry.block_values() + kv_head * head_values +
-                          key % kBlockTokens * kD + i % C::kPieces16 * 8);
-      CopyAsync16(keys + 8 * i, from, seen);
-      CopyAsync16(values + 8 * i, from + to_value, seen);
-    }
+    const TileView view = {p.pieces[at.piece], at.half * kKeys, first_position, last_position,
+                           p.window};
+    Tiles::Load(p, view, kv_head, warp * 32 + thread, stage);
   }
 
   __device__ __forceinline__ Shared<uint16_t> Queries() const {
-    return SharedAt<uint16_t>(C::kQueries) + warp * kLanes * kD;
+    return SharedAt<uint16_t>(Shape::kQueries) + warp * kLanes * kD;
   }
 
   // Turns the warp's queries into the frame of a segment.
@@ -158,44 +134,23 @@ struct TileWork {
       Vec2 x = {0.0f, 0.0f};
       if (Exists(lane)) {
         const int64_t distance = int64_t{p.positions[lane / p.group]} - piece.base;
-        x = TurnedQuery(p, p.q.data + QueryOffset(p, p.q, lane, kv_head), distance, pair, factor);
+        x = TurnedQuery<Tiles::kBalanced>(p, p.q.data + QueryOffset(p, p.q, lane, kv_head),
+                                          distance, pair, kv_head, factor);
       }
       const Shared<uint16_t> queries = Queries();
-      queries[TileIndex<kD>(row, place.first / 8) + place.first % 8] = FloatToBf16(x.x);
-      queries[TileIndex<kD>(row, place.second / 8) + place.second % 8] = FloatToBf16(x.y);
+      const int first = Tiles::QueryPlace(place.first), second = Tiles::QueryPlace(place.second);
+      queries[TileIndex<kD>(row, first / 8) + first % 8] = FloatToBf16(x.x);
+      queries[TileIndex<kD>(row, second / 8) + second % 8] = FloatToBf16(x.y);
     }
     SyncWarp();
-  }
-
-  __device__ __forceinline__ void Scores(int stage, float (&scores)[kScoreTiles][4]) const {
-    const Shared<uint16_t> keys = SharedAt<uint16_t>(0) + stage * C::kTileValues;
-#pragma unroll
-    for (int n = 0; n < kScoreTiles; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) scores[n][e] = 0.0f;
-    }
-#pragma unroll 2
-    for (int k = 0; k < kD / 16; ++k) {
-      uint32_t a[4];
-      LoadMatrix4(Queries() + TileIndex<kD>(thread % 16, 2 * k + thread / 16), a);
-#pragma unroll
-      for (int n = 0; n < kScoreTiles; n += 2) {
-        uint32_t b[4];
-        const int key = 8 * n + thread % 8 + thread / 16 * 8;
-        LoadMatrix4(keys + TileIndex<kD>(key, 2 * k + thread / 8 % 2), b);
-        MultiplyBf16(scores[n], a, b[0], b[1]);
-        MultiplyBf16(scores[n + 1], a, b[2], b[3]);
-      }
-    }
   }
 
   // Scores of keys that a lane does not see become -infinity.
   __device__ __forceinline__ void Mask(const Piece& piece, int half,
                                        float (&scores)[kScoreTiles][4]) const {
-    const int begin = half * C::kKeys;
+    const int begin = half * kKeys;
     const int32_t first = piece.base + piece.first_key + begin;
-    const bool all = warp_full && begin + C::kKeys <= piece.keys &&
-                     first + C::kKeys - 1 <= warp_first &&
+    const bool all = warp_full && begin + kKeys <= piece.keys && first + kKeys - 1 <= warp_first &&
                      (p.window == 0 || first > last_position - p.window);
     if (all) return;
 #pragma unroll
@@ -239,29 +194,17 @@ struct TileWork {
     }
   }
 
-  __device__ __forceinline__ void AddValues(int stage, const float (&weights)[kScoreTiles][4]) {
-    const Shared<uint16_t> values = SharedAt<uint16_t>(C::kValues) + stage * C::kTileValues;
-#pragma unroll
-    for (int k = 0; k < C::kKeys / 16; ++k) {
-      const float(&low)[4] = weights[2 * k], (&high)[4] = weights[2 * k + 1];
-      const uint32_t a[4] = {PackBf16(low[0], low[1]), PackBf16(low[2], low[3]),
-                             PackBf16(high[0], high[1]), PackBf16(high[2], high[3])};
-#pragma unroll
-      for (int n = 0; n < kOutTiles; n += 2) {
-        uint32_t b[4];
-        LoadMatrix4Transposed(values + TileIndex<kD>(16 * k + thread % 16, n + thread / 16), b);
-        MultiplyBf16(out[n], a, b[0], b[1]);
-        MultiplyBf16(out[n + 1], a, b[2], b[3]);
-      }
-    }
-  }
-
   __device__ __forceinline__ void AddTile(const Piece& piece, int half, int stage) {
     float scores[kScoreTiles][4];
-    Scores(stage, scores);
+#pragma unroll
+    for (int n = 0; n < kScoreTiles; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) scores[n][e] = 0.0f;
+    }
+    Tiles::Scores(stage, thread, Queries(), scores);
     Mask(piece, half, scores);
     Weigh(scores);
-    AddValues(stage, scores);
+    Tiles::AddValues(stage, thread, scores, out);
   }
 
   // The four threads of a lane hold parts of its sum.
@@ -293,7 +236,7 @@ struct TileWork {
 
   // This thread's own values of shared memory: no barrier.
   __device__ __forceinline__ void MergeTotals() {
-    const Shared<float> totals = SharedAt<float>(C::kTotals);
+    const Shared<float> totals = SharedAt<float>(Shape::kTotals);
     SumStates();
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -315,7 +258,7 @@ struct TileWork {
 
   // The last split, and the output. A block of one warp has no other split.
   __device__ __forceinline__ void Finish() {
-    const Shared<float> totals = SharedAt<float>(C::kTotals);
+    const Shared<float> totals = SharedAt<float>(Shape::kTotals);
     SumStates();
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -377,16 +320,16 @@ struct TileWork {
   }
 };
 
-template <int kD, int kWarps>
+template <typename Tiles, int kD, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionParams p) {
   const Unit unit = p.units[blockIdx.x];
   if (unit.tile == kNoTile) return;
   const Tile tile = p.tiles[unit.tile];
-  TileWork<kD, kWarps> work(p, tile);
+  TileWork<Tiles, kD, kWarps> work(p, tile);
   work.Run(unit);
 }
 
-template <int kD, int kWarps>
+template <typename Tiles, int kD, int kWarps>
 Status LaunchUnits(Stream stream, const AttentionCall& call, const Unit* units, int32_t count) {
   if (count == 0) return Status::Ok();
   AttentionParams p = ParamsOf(call);
@@ -395,36 +338,43 @@ Status LaunchUnits(Stream stream, const AttentionCall& call, const Unit* units, 
   shape.blocks_x = static_cast<unsigned>(count);
   shape.blocks_y = static_cast<unsigned>(p.geometry.kv_heads);
   shape.threads = 32 * kWarps;
-  shape.shared_bytes = Config<kD, kWarps>::kBytes;
-  return Launch(stream, shape, MmaKernel<kD, kWarps>, p);
+  shape.shared_bytes = Layout<Tiles, kD, kWarps>::kBytes;
+  return Launch(stream, shape, MmaKernel<Tiles, kD, kWarps>, p);
 }
 
-template <int kD>
+template <template <int, int> typename Tiles, int kD>
 Status LaunchDimension(Stream stream, const AttentionCall& call) {
+  constexpr int kLarge = kLargeTile / kLanes, kSmall = kSmallTile / kLanes;
   const DeviceTables& t = call.tables;
   KVASIR_RETURN_IF_ERROR(
-      (LaunchUnits<kD, kLargeTile / kLanes>(stream, call, t.large, t.large_count)));
-  return LaunchUnits<kD, kSmallTile / kLanes>(stream, call, t.small, t.small_count);
+      (LaunchUnits<Tiles<kD, kLarge>, kD, kLarge>(stream, call, t.large, t.large_count)));
+  return LaunchUnits<Tiles<kD, kSmall>, kD, kSmall>(stream, call, t.small, t.small_count);
+}
+
+template <template <int, int> typename Tiles>
+Status LaunchForm(Stream stream, const AttentionCall& call) {
+  switch (call.pool->geometry().head_dim) {
+    case 64:
+      return LaunchDimension<Tiles, 64>(stream, call);
+    case 128:
+      return LaunchDimension<Tiles, 128>(stream, call);
+    case 256:
+      return LaunchDimension<Tiles, 256>(stream, call);
+    default:
+      return Internal("attention: a head dimension that matrix units do not take");
+  }
 }
 
 }  // namespace
 
 bool FitsMatrixUnits(const KvGeometry& geometry) {
   const int32_t d = geometry.head_dim;
-  return geometry.bf16 && (d == 64 || d == 128 || d == 256);
+  return geometry.form != KvForm::kF32 && (d == 64 || d == 128 || d == 256);
 }
 
 Status AttentionOnMatrixUnits(Stream stream, const AttentionCall& call) {
-  switch (call.pool->geometry().head_dim) {
-    case 64:
-      return LaunchDimension<64>(stream, call);
-    case 128:
-      return LaunchDimension<128>(stream, call);
-    case 256:
-      return LaunchDimension<256>(stream, call);
-    default:
-      return Internal("attention: a head dimension that matrix units do not take");
-  }
+  if (call.pool->geometry().form == KvForm::kI8) return LaunchForm<Int8Tiles>(stream, call);
+  return LaunchForm<Bf16Tiles>(stream, call);
 }
 
 }  // namespace kvasir::cuda

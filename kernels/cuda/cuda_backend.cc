@@ -156,9 +156,10 @@ class CudaBackend final : public Backend {
 
   // ---- KV pool
   Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
-                                               std::span<const float>) override {
+                                               std::span<const float> key_balance) override {
     KVASIR_RETURN_IF_ERROR(status());
-    KVASIR_ASSIGN_OR_RETURN(auto pool, CudaKvPool::Create(layout, blocks));
+    KVASIR_ASSIGN_OR_RETURN(auto pool,
+                            CudaKvPool::Create(layout, blocks, key_balance, stream_.get()));
     constexpr int64_t kMostExpected = 32768;  // 16 MiB at 64 pairs
     rotations_.Expect(std::min(int64_t{blocks} * kBlockTokens, kMostExpected));
     return std::unique_ptr<KvPool>(std::move(pool));

@@ -1,7 +1,7 @@
 // The CUDA backend: Backend on one NVIDIA card of compute capability 8.0 or newer. Nothing here
 // needs CUDA's headers.
 //
-// KV pools are fp32 or bf16.
+// KV pools are fp32, bf16 or int8.
 //
 // Operators queue work on one stream and return. Download, ReadKv and the end of a step wait for
 // it; outside a step SaveKv and attention with wanted weights do, too. A step's integers go to the
@@ -18,8 +18,8 @@ namespace kvasir {
 
 enum class CudaCompute : uint8_t {
   kF32,   // products and attention in fp32: for gates and tests
-  kBf16,  // steps of more than eight rows and attention over bf16 pools on matrix units, with fp32
-          // sums; everything else in fp32
+  kBf16,  // steps of more than eight rows and attention over bf16 and int8 pools on matrix units,
+          // with fp32 sums; everything else in fp32
 };
 
 struct CudaOptions {

@@ -1,5 +1,5 @@
-#include "kernels/cuda/kv_access.cuh"
 #include "kernels/cuda/kv_append.cuh"
+#include "kernels/cuda/kv_int8.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace kvasir::cuda {
@@ -31,12 +31,30 @@ __global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
     Vec2 key = {k[place.first], k[place.second]};
     if (place.turns) key = Turned(p.turns, p.positions[row], i % pairs, key.x, key.y);
     const auto put = [&](bool value, int d, float x) {
-      StoreValue(p.layer, g.bf16, ValueIndex(g, block, value, head, in_block, d), x);
+      StoreValue(p.layer, g, ValueIndex(g, block, value, head, in_block, d), x);
     };
     put(false, place.first, key.x);
     put(false, place.second, key.y);
     put(true, place.first, v[place.first]);
     put(true, place.second, v[place.second]);
+  }
+}
+
+// A block a row, a warp a head at a time.
+__global__ void __launch_bounds__(kThreads) AppendInt8Kernel(AppendParams p) {
+  const KvGeometry& g = p.geometry;
+  const int64_t row = blockIdx.x;
+  const int32_t slot = p.slots[row];
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const Shared<float> key = SharedAt<float>(0) + warp * g.head_dim;
+  for (int head = warp; head < g.kv_heads; head += kThreads / 32) {
+    const Int8Slot to = {slot / kBlockTokens, head, slot % kBlockTokens};
+    const Global<const float> k = p.k.data + (row * p.k.stride + int64_t{head} * g.head_dim);
+    const Global<const float> v = p.v.data + (row * p.v.stride + int64_t{head} * g.head_dim);
+    TurnInt8Key(
+        p.layer, g, p.turns, p.positions[row], head, lane, [&](int d) { return k[d]; }, key);
+    StoreInt8Key(p.layer, g, to, lane, key);
+    StoreInt8Value(p.layer, g, to, lane, [&](int d) { return v[d]; });
   }
 }
 
@@ -55,7 +73,9 @@ Status AppendKv(Stream stream, const AppendArgs& args) {
   LaunchShape shape;
   shape.blocks_x = static_cast<unsigned>(args.k.rows);
   shape.threads = kThreads;
-  return Launch(stream, shape, AppendKernel, p);
+  if (p.geometry.form != KvForm::kI8) return Launch(stream, shape, AppendKernel, p);
+  shape.shared_bytes = sizeof(float) * static_cast<size_t>(kThreads / 32 * p.geometry.head_dim);
+  return Launch(stream, shape, AppendInt8Kernel, p);
 }
 
 }  // namespace kvasir::cuda

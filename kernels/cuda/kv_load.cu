@@ -1,4 +1,4 @@
-#include "kernels/cuda/kv_access.cuh"
+#include "kernels/cuda/kv_int8.cuh"
 #include "kernels/cuda/kv_load.cuh"
 
 namespace kvasir::cuda {
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) LoadKernel(LoadParams p) {
     return Stored<kType>(p.k, row * g.head_dim + d, key_group * g.head_dim + d);
   };
   const auto put = [&](bool value, int d, float x) {
-    StoreValue(p.layer, g.bf16, ValueIndex(g, block, value, head, token % kBlockTokens, d), x);
+    StoreValue(p.layer, g, ValueIndex(g, block, value, head, token % kBlockTokens, d), x);
   };
   Vec2 key = {key_at(place.first), key_at(place.second)};
   if (place.turns) key = Turned(p.turns, token, pair, key.x, key.y);
@@ -70,6 +70,38 @@ __global__ void __launch_bounds__(kThreads) LoadKernel(LoadParams p) {
   put(false, place.second, key.y);
   put(true, place.first, Stored<kType>(p.v, row * g.head_dim + place.first, row));
   put(true, place.second, Stored<kType>(p.v, row * g.head_dim + place.second, row));
+}
+
+// A warp one token's head, into an int8 pool. Stored int8 values have the pool's own scales: they
+// are only put in order.
+template <DType kType>
+__global__ void __launch_bounds__(kThreads) LoadInt8Kernel(LoadParams p) {
+  const KvGeometry& g = p.geometry;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int64_t row = int64_t{blockIdx.x} * (kThreads / 32) + warp;  // token * G + head
+  const int head = static_cast<int>(row % g.kv_heads);
+  const int token = static_cast<int>(row / g.kv_heads);
+  if (token >= p.tokens) return;
+  const Int8Slot to = {p.blocks[token / kBlockTokens], head, token % kBlockTokens};
+  const int64_t key_group =
+      kType == DType::kI4 ? token / kInt4GroupTokens * g.kv_heads + head : head;
+  const Shared<float> key = SharedAt<float>(0) + warp * g.head_dim;
+  const auto key_at = [&](int d) {
+    return Stored<kType>(p.k, row * g.head_dim + d, key_group * g.head_dim + d);
+  };
+  TurnInt8Key(p.layer, g, p.turns, token, head, lane, key_at, key);
+  StoreInt8Key(p.layer, g, to, lane, key);
+  if constexpr (kType == DType::kI8) {
+    for (int d = lane; d < g.head_dim; d += 32) {
+      p.layer.i8[ValueIndex(g, to.block, true, head, to.slot, d)] = p.v.i8[row * g.head_dim + d];
+    }
+    if (lane == 0) {
+      p.layer.scales[ScaleIndex(g, to.block, head, g.key_scales(), to.slot)] = p.v.scale[row];
+    }
+  } else {
+    const auto value_at = [&](int d) { return Stored<kType>(p.v, row * g.head_dim + d, row); };
+    StoreInt8Value(p.layer, g, to, lane, value_at);
+  }
 }
 
 struct ReadParams {
@@ -90,8 +122,17 @@ __global__ void __launch_bounds__(kThreads) ReadKernel(ReadParams p) {
   if (token >= p.tokens) return;
   const int64_t block = p.blocks[token / kBlockTokens];
   const int slot = token % kBlockTokens;
-  p.k[index] = LoadValue(p.layer, g.bf16, ValueIndex(g, block, false, head, slot, d));
-  p.v[index] = LoadValue(p.layer, g.bf16, ValueIndex(g, block, true, head, slot, d));
+  float k = LoadValue(p.layer, g, ValueIndex(g, block, false, head, slot, d));
+  float v = LoadValue(p.layer, g, ValueIndex(g, block, true, head, slot, d));
+  if (g.form == KvForm::kI8) {
+    k = k * p.layer.scales[ScaleIndex(g, block, head, d / kKeyScaleDims, slot)];
+    v = v * p.layer.scales[ScaleIndex(g, block, head, g.key_scales(), slot)];
+    if (p.layer.key_balance != nullptr) {
+      k = k * p.layer.key_balance[int64_t{head} * g.head_dim + d];
+    }
+  }
+  p.k[index] = k;
+  p.v[index] = v;
 }
 
 StoredPlane PlaneOf(DType dtype, const void* values, const float* scale, const KvGrid& grid) {
@@ -113,6 +154,18 @@ LaunchShape ShapeFor(int64_t threads) {
   return shape;
 }
 
+template <DType kType>
+Status LaunchLoad(Stream stream, const LoadParams& p) {
+  const KvGeometry& g = p.geometry;
+  const int64_t rows = int64_t{p.tokens} * g.kv_heads;
+  if (g.form != KvForm::kI8) {
+    return Launch(stream, ShapeFor(rows * (g.head_dim / 2)), LoadKernel<kType>, p);
+  }
+  LaunchShape shape = ShapeFor(rows * 32);
+  shape.shared_bytes = sizeof(float) * static_cast<size_t>(kThreads / 32 * g.head_dim);
+  return Launch(stream, shape, LoadInt8Kernel<kType>, p);
+}
+
 }  // namespace
 
 Status LoadKv(Stream stream, const LoadArgs& args) {
@@ -127,12 +180,10 @@ Status LoadKv(Stream stream, const LoadArgs& args) {
   p.layer = LayerOf(*args.pool, args.layer);
   p.geometry = args.pool->geometry();
   p.turns = TurnsOf(args.rotations);
-  const KvGeometry& g = p.geometry;
-  const LaunchShape shape = ShapeFor(int64_t{p.tokens} * g.kv_heads * (g.head_dim / 2));
-  if (p.dtype == DType::kF32) return Launch(stream, shape, LoadKernel<DType::kF32>, p);
-  if (p.dtype == DType::kF16) return Launch(stream, shape, LoadKernel<DType::kF16>, p);
-  if (p.dtype == DType::kI8) return Launch(stream, shape, LoadKernel<DType::kI8>, p);
-  return Launch(stream, shape, LoadKernel<DType::kI4>, p);
+  if (p.dtype == DType::kF32) return LaunchLoad<DType::kF32>(stream, p);
+  if (p.dtype == DType::kF16) return LaunchLoad<DType::kF16>(stream, p);
+  if (p.dtype == DType::kI8) return LaunchLoad<DType::kI8>(stream, p);
+  return LaunchLoad<DType::kI4>(stream, p);
 }
 
 Status ReadKv(Stream stream, const ReadArgs& args) {

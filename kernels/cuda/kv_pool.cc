@@ -1,10 +1,32 @@
 #include "kernels/cuda/kv_pool.h"
 
 #include <string>
+#include <vector>
 
 namespace kvasir::cuda {
+namespace {
 
-Result<std::unique_ptr<CudaKvPool>> CudaKvPool::Create(const KvLayout& layout, int32_t blocks) {
+KvForm FormOf(DType dtype) {
+  if (dtype == DType::kF32) return KvForm::kF32;
+  return dtype == DType::kBF16 ? KvForm::kBf16 : KvForm::kI8;
+}
+
+}  // namespace
+
+Status CudaKvPool::SetKeyBalance(std::span<const float> key_balance, Stream stream) {
+  KVASIR_CHECK(key_balance.size() == static_cast<size_t>(layout_.KeyChannels()));
+  std::vector<float> both(key_balance.begin(), key_balance.end());
+  for (const float balance : key_balance) both.push_back(1.0f / balance);
+  const size_t bytes = both.size() * sizeof(float);
+  KVASIR_ASSIGN_OR_RETURN(void* memory, AllocateDeviceMemory(bytes));
+  balance_ = static_cast<float*>(memory);
+  KVASIR_RETURN_IF_ERROR(CopyToDevice(balance_, both.data(), bytes, stream));
+  return Synchronize(stream);  // other streams may read it next
+}
+
+Result<std::unique_ptr<CudaKvPool>> CudaKvPool::Create(const KvLayout& layout, int32_t blocks,
+                                                       std::span<const float> key_balance,
+                                                       Stream stream) {
   constexpr int32_t kMaxHeadDim = 512;
   if (layout.layers <= 0 || layout.kv_heads <= 0 || layout.head_dim <= 0 || blocks <= 0) {
     return InvalidArgument("KV pool: layers, kv_heads, head_dim and blocks must be positive");
@@ -13,16 +35,16 @@ Result<std::unique_ptr<CudaKvPool>> CudaKvPool::Create(const KvLayout& layout, i
     return Unimplemented("KV pool: head_dim " + std::to_string(layout.head_dim) +
                          "; supported are even numbers up to " + std::to_string(kMaxHeadDim));
   }
-  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16) {
+  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16 && layout.dtype != DType::kI8) {
     return Unimplemented("KV pool of " + std::string(TraitsOf(layout.dtype).name) +
-                         ": only F32 and BF16 are supported on CUDA");
+                         ": only F32, BF16 and I8 are supported");
   }
   auto pool = std::make_unique<CudaKvPool>();
   pool->layout_ = layout;
   pool->blocks_ = blocks;
-  const bool bf16 = layout.dtype == DType::kBF16;
-  pool->geometry_ = {layout.kv_heads, layout.head_dim, blocks, bf16,
-                     bf16 && layout.head_dim % 64 == 0};
+  const KvForm form = FormOf(layout.dtype);
+  pool->geometry_ = {layout.kv_heads, layout.head_dim, blocks, form,
+                     form != KvForm::kF32 && layout.head_dim % 64 == 0};
   size_t bytes = 0;
   const size_t block = layout.BytesPerBlock() / static_cast<size_t>(layout.layers);
   if (__builtin_mul_overflow(block, static_cast<size_t>(blocks), &pool->layer_bytes_) ||
@@ -30,6 +52,9 @@ Result<std::unique_ptr<CudaKvPool>> CudaKvPool::Create(const KvLayout& layout, i
     return ResourceExhausted("KV pool: larger than the address space");
   }
   KVASIR_ASSIGN_OR_RETURN(pool->data_, AllocateDeviceMemory(bytes));
+  if (form == KvForm::kI8 && !key_balance.empty()) {
+    KVASIR_RETURN_IF_ERROR(pool->SetKeyBalance(key_balance, stream));
+  }
   return pool;
 }
 

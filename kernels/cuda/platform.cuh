@@ -155,6 +155,22 @@ __device__ __forceinline__ uint16_t FloatToBf16(float value) {
 }
 __device__ __forceinline__ float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t FloatToBits(float value) { return __float_as_uint(value); }
+// To nearest even; NaN is 0.
+__device__ __forceinline__ int RoundToInt(float value) { return __float2int_rn(value); }
+// Four int8 values as bf16, exactly: the first two in `low`. 128 plus the low seven bits, minus 128
+// or, where the sign is set, 256.
+__device__ __forceinline__ void WidenInt8(uint32_t four, uint32_t& low, uint32_t& high) {
+  const uint32_t pairs[2] = {__byte_perm(four, 0, 0x4140), __byte_perm(four, 0, 0x4342)};
+  uint32_t wide[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t bits = (pairs[i] & 0x007F007Fu) | 0x43004300u;
+    const uint32_t from = (pairs[i] & 0x00800080u) | 0x43004300u;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(wide[i]) : "r"(from), "r"(0xBF80BF80u), "r"(bits));
+  }
+  low = wide[0];
+  high = wide[1];
+}
 __device__ __forceinline__ float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ float Exp(float x) { return expf(x); }
 // Two units in the last place; what would be subnormal is zero.

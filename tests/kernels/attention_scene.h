@@ -45,14 +45,17 @@ struct Rounding {
 // Bf16 products: queries and weights have 8 bits (2^-9). Int8 pools: every dimension of a query is
 // off by half a step of its largest / 32767, so a score by sqrt(D) 2^-16 |q| |k|; every weight by
 // half of 1/32767 of the largest of all. Queries and keys are balanced by 1/2..2
-// (BalanceOf), which may make |q| |k| four times as large.
+// (BalanceOf), which may make |q| |k| four times as large. CUDA rounds queries and weights, over
+// int8 pools as over others, to bf16 or not at all.
 inline Rounding RoundingOf(const Backend& backend, const AttentionCase& c, int32_t keys) {
   if (backend.name() == "reference") return {};
-  if (c.dtype == DType::kI8) return {4 * std::sqrt(c.head_dim) * 0x1p-16, keys * 0x1p-16};
+  const bool cuda = backend.name().starts_with("cuda");
+  if (c.dtype == DType::kI8 && !cuda) return {4 * std::sqrt(c.head_dim) * 0x1p-16, keys * 0x1p-16};
   const bool matrix_units = c.head_dim == 64 || c.head_dim == 128 || c.head_dim == 256;
   const bool rounds =
       backend.name() == "cpu-avx512-int8" || (backend.name() == "cuda-bf16" && matrix_units);
   if (rounds && c.dtype == DType::kBF16) return {0x1p-9, 0x1p-9};
+  if (rounds && c.dtype == DType::kI8) return {4 * 0x1p-9, 0x1p-9};
   return {};
 }
 

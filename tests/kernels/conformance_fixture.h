@@ -221,11 +221,7 @@ inline std::vector<SegmentKv> FillSegments(Backend& backend, KvPool& pool, int32
   return all;
 }
 
-#if defined(KVASIR_CONFORMANCE_OF_CUDA)  // which has no int8 pools yet
-inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kBF16};
-#else
 inline constexpr DType kPoolTypes[] = {DType::kBF16, DType::kF32, DType::kI8};
-#endif
 
 struct AttentionCase {
   int32_t kv_heads = 1, group = 1, head_dim = 64;

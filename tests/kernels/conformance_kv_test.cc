@@ -273,7 +273,6 @@ TEST_P(ConformanceKv, AppendedOrLoadedIsTheSame) {
   }
 }
 
-#if !defined(KVASIR_CONFORMANCE_OF_CUDA)
 // Values that were stored with the pool's own scale come into an int8 pool as they are.
 TEST_P(ConformanceKv, StoredInt8ValuesStayAsTheyAre) {
   const KvLayout layout{1, 2, 64, DType::kI8};
@@ -314,8 +313,6 @@ TEST_P(ConformanceKv, BalancedKeysKeepTheirSmallDimensions) {
   EXPECT_GT(error({}), 0.5);                 // whole values vanish
   EXPECT_LE(error(balance), 5 * 0.5 / 127);  // of five standard deviations
 }
-
-#endif  // !KVASIR_CONFORMANCE_OF_CUDA
 
 // A group with a value that is not finite is NaN, of a pool of any type, and says so in attention.
 TEST_P(ConformanceKv, WhatIsNotFiniteIsNotHidden) {

@@ -221,6 +221,16 @@ inline uint32_t PackBf16(float low, float high) {
 }
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float value) { return std::bit_cast<uint32_t>(value); }
+// To nearest even; NaN is 0.
+inline int RoundToInt(float value) {
+  return std::isnan(value) ? 0 : static_cast<int>(std::nearbyint(value));
+}
+// Four int8 values as bf16, exactly: the first two in `low`.
+inline void WidenInt8(uint32_t four, uint32_t& low, uint32_t& high) {
+  const auto value = [four](int i) { return static_cast<float>(int8_t(four >> (8 * i))); };
+  low = PackBf16(value(0), value(1));
+  high = PackBf16(value(2), value(3));
+}
 inline float Fma(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float Exp(float x) { return std::exp(x); }
 inline float Exp2(float x) { return std::exp2(x); }
