@@ -100,9 +100,10 @@ class Gates : public testing::TestWithParam<GateParam> {
     const bool emulated = backend().name == "CudaEmulated";
     return ExactOptions(size_t{model().real ? 64u : emulated ? 1u : 8u} << 20);
   }
-  // Models are loaded once for all gates of a process.
+  // Models are loaded once for all gates of a process, and stay: at its exit a backend may have
+  // lost what it stands on.
   const test::Loaded& loaded() {
-    static std::map<std::string, test::Loaded> all;
+    static auto& all = *new std::map<std::string, test::Loaded>;
     const auto& [model, backend] = GetParam();
     const std::string key = model.name + backend.name;
     if (!all.contains(key)) all[key] = Load(model, backend, 1);
