@@ -140,8 +140,8 @@ class Backend {
 
   // Ok while what was computed counts. kResourceExhausted: the device had no memory for an operator
   // of this step; BeginStep forgets it. Any other error lasts: operators then do nothing, and a
-  // new backend may fail likewise until the process ends. Complete once EndStep, Download, SaveKv,
-  // LoadKv or ReadKv has returned. Any thread.
+  // new backend may fail likewise until the process ends. Complete once EndStep, Download or ReadKv
+  // has returned. Any thread.
   virtual Status status() const { return Status::Ok(); }
 
   // ---- memory -------------------------------------------------------------------------------
@@ -167,7 +167,9 @@ class Backend {
   virtual void CopyBlock(KvPool& pool, int32_t from, int32_t to) = 0;
   // Dequantises one layer of a chunk, turns its keys to local positions 0..tokens-1 and scatters
   // them over block_ids [BlocksFor(tokens)]. rope may be null. Unlike other operators it may be
-  // called from any thread, beside a running step, as long as nobody else uses these blocks.
+  // called from any thread, beside a running step, as long as nobody else uses these blocks. The
+  // planes may be freed when it returns; operators that are called later find the KV, which a
+  // device may still be copying.
   virtual void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
                       std::span<const int32_t> block_ids, const RopeTable* rope) = 0;
   // Copies rows [row_begin, row_end) of k [T][G*D] (before RoPE) and v [T][G*D] to host memory,

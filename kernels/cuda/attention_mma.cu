@@ -320,8 +320,13 @@ struct TileWork {
   }
 };
 
+// Blocks that should fit a processor, as far as shared memory lets them: what registers may be for.
+template <int kD, int kWarps>
+inline constexpr int kResident = kWarps == 1 || kD == 256 ? 1 : (kD == 128 ? 2 : 3);
+
 template <typename Tiles, int kD, int kWarps>
-__global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionParams p) {
+__global__ void __launch_bounds__(32 * kWarps, (kResident<kD, kWarps>))
+    MmaKernel(AttentionParams p) {
   const Unit unit = p.units[blockIdx.x];
   if (unit.tile == kNoTile) return;
   const Tile tile = p.tiles[unit.tile];

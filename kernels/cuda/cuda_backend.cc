@@ -14,6 +14,7 @@
 #include "kernels/cuda/kv_append.cuh"
 #include "kernels/cuda/kv_loader.h"
 #include "kernels/cuda/kv_reader.h"
+#include "kernels/cuda/mirror.h"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/repeated_steps.h"
@@ -27,6 +28,7 @@ using cuda::CudaAttentionPlan;
 using cuda::CudaKvPool;
 using cuda::CudaWeight;
 using cuda::DeviceBuffers;
+using cuda::Mirror;
 using cuda::RepeatedSteps;
 using cuda::RotationTables;
 using cuda::Scratch;
@@ -52,30 +54,6 @@ class StreamOwner {
 
  private:
   cuda::Stream stream_;
-};
-
-// Integers on the card that are not those of the step's plan; copied only when they differ from
-// what is there.
-class Mirror {
- public:
-  Result<const int32_t*> Of(std::span<const int32_t> values, DeviceBuffers& buffers,
-                            cuda::Stream stream) {
-    if (valid_ && std::equal(values.begin(), values.end(), host_.begin(), host_.end())) {
-      return memory_.As<const int32_t>();
-    }
-    valid_ = false;
-    KVASIR_ASSIGN_OR_RETURN(memory_, buffers.Take(values.size_bytes()));
-    host_.assign(values.begin(), values.end());
-    KVASIR_RETURN_IF_ERROR(
-        cuda::CopyToDevice(memory_.As<void>(), host_.data(), values.size_bytes(), stream));
-    valid_ = true;
-    return memory_.As<const int32_t>();
-  }
-
- private:
-  std::vector<int32_t> host_;
-  Scratch memory_;
-  bool valid_ = false;
 };
 
 // "NVIDIA H100 80GB HBM3, compute capability 9.0, 79 GiB".
@@ -107,7 +85,7 @@ class CudaBackend final : public Backend {
         steps_(attention_) {}
   Status Init() {
     KVASIR_ASSIGN_OR_RETURN(loader_, cuda::KvLoader::Create(&rotations_));
-    KVASIR_ASSIGN_OR_RETURN(reader_, cuda::KvReader::Create());
+    KVASIR_ASSIGN_OR_RETURN(reader_, cuda::KvReader::Create(loader_.get()));
     return Status::Ok();
   }
   // Queued work still uses the memory of the members.
@@ -173,7 +151,11 @@ class CudaBackend final : public Backend {
     };
     const cuda::Runs runs = {kv.block_bytes(), static_cast<size_t>(kv.layout().layers),
                              kv.layer_bytes(), kv.layer_bytes()};
-    Do([&] { return cuda::CopyRuns(block(to), block(from), runs, stream_.get()); });
+    const int32_t both[] = {from, to};
+    Do([&] {
+      KVASIR_RETURN_IF_ERROR(AwaitLoads(kv, cuda::KvLoader::kEveryLayer, both));
+      return cuda::CopyRuns(block(to), block(from), runs, stream_.get());
+    });
   }
   void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
               std::span<const int32_t> block_ids, const RopeTable* rope) override {
@@ -226,7 +208,12 @@ class CudaBackend final : public Backend {
     if (!uses_graphs_) return queue(batch);
     Status queued;
     if (steps_.Takes(batch, key)) {
-      Do([&] { return steps_.Run(batch, key, queue, &queued); });
+      Do([&] {
+        // A graph knows no loads: those of the step's blocks come before all of it.
+        KVASIR_RETURN_IF_ERROR(loader_->HoldBack(stream_.get(), nullptr,
+                                                 cuda::KvLoader::kEveryLayer, batch.block_table));
+        return steps_.Run(batch, key, queue, &queued);
+      });
     } else {
       queued = queue(batch);
       steps_.Learn(key, group_, kv_heads_);
@@ -286,6 +273,7 @@ class CudaBackend final : public Backend {
       args.layer = layer;
       args.k = k;
       args.v = v;
+      KVASIR_RETURN_IF_ERROR(AwaitLoadsOfSlots(*args.pool, layer, batch.slots));
       KVASIR_ASSIGN_OR_RETURN(args.slots, OnCard(StepTable::kSlots, batch.slots, slots_));
       KVASIR_ASSIGN_OR_RETURN(args.positions,
                               OnCard(StepTable::kLocalPositions, batch.local_positions, locals_));
@@ -319,6 +307,7 @@ class CudaBackend final : public Backend {
       if (steps_.recording() && !plan.Has(group_, kv_heads_)) {
         return RepeatedSteps::CannotRecord();
       }
+      KVASIR_RETURN_IF_ERROR(AwaitLoads(PoolOf(*args.pool), args.layer, args.batch->block_table));
       KVASIR_RETURN_IF_ERROR(cuda::RunAttention(attention_, args));
       return args.mass.empty() ? Status::Ok() : FinishOutsideStep();
     });
@@ -387,6 +376,20 @@ class CudaBackend final : public Backend {
     const std::lock_guard lock(mutex_);
     if (error_.ok() || error_.code() == StatusCode::kResourceExhausted) error_ = status;
     return false;
+  }
+
+  // Loads into these blocks come before what is queued from now on.
+  Status AwaitLoads(const CudaKvPool& pool, int32_t layer, std::span<const int32_t> blocks) {
+    if (steps_.recording()) return Status::Ok();  // RunStep has done it
+    return loader_->HoldBack(stream_.get(), &pool, layer, blocks);
+  }
+  // Blocks that were given back while they were loaded may be somebody else's by now.
+  Status AwaitLoadsOfSlots(const CudaKvPool& pool, int32_t layer,
+                           const std::vector<int32_t>& slots) {
+    if (loader_->idle()) return Status::Ok();
+    std::vector<int32_t> blocks;
+    for (const int32_t slot : slots) blocks.push_back(slot / kBlockTokens);
+    return AwaitLoads(pool, layer, blocks);
   }
 
   // Waits for all that is queued and hands out what was fetched.

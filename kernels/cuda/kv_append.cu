@@ -45,6 +45,7 @@ __global__ void __launch_bounds__(kThreads) AppendInt8Kernel(AppendParams p) {
   const KvGeometry& g = p.geometry;
   const int64_t row = blockIdx.x;
   const int32_t slot = p.slots[row];
+  if (slot < 0) return;  // stored nowhere
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const Shared<float> key = SharedAt<float>(0) + warp * g.head_dim;
   for (int head = warp; head < g.kv_heads; head += kThreads / 32) {

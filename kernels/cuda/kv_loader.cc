@@ -4,9 +4,6 @@
 #include <bit>
 #include <cstring>
 #include <utility>
-#include <vector>
-
-#include "kernels/cuda/kv_load.cuh"
 
 namespace kvasir::cuda {
 namespace {
@@ -37,6 +34,54 @@ class Gathered {
   size_t size_ = 0;
 };
 
+// Where the planes of a layer lie once they are gathered.
+class GatheredPlanes {
+ public:
+  GatheredPlanes(const KvGeometry& g, const KvLayerPlanes& planes,
+                 std::span<const int32_t> block_ids)
+      : planes_(planes) {
+    const auto tokens = static_cast<size_t>(planes.tokens), heads = static_cast<size_t>(g.kv_heads);
+    const size_t width = heads * static_cast<size_t>(g.head_dim);
+    const size_t values = BytesOf(planes.dtype, tokens * width);
+    const size_t groups = static_cast<size_t>(Int4GroupsFor(planes.tokens)) * width;
+    blocks_ = all_.Add(block_ids.data(), block_ids.size_bytes());
+    k_ = all_.Add(planes.k, values);
+    v_ = all_.Add(planes.v, values);
+    k_scale_ = all_.Add(planes.k_scale, width * sizeof(float));
+    v_scale_ = all_.Add(planes.v_scale, tokens * heads * sizeof(float));
+    k_step_ = all_.Add(planes.k_grid.step, groups * sizeof(uint16_t));
+    k_low_ = all_.Add(planes.k_grid.low, groups * sizeof(uint16_t));
+    v_step_ = all_.Add(planes.v_grid.step, tokens * heads * sizeof(uint16_t));
+    v_low_ = all_.Add(planes.v_grid.low, tokens * heads * sizeof(uint16_t));
+  }
+  size_t bytes() const { return all_.size(); }
+  void WriteTo(char* to) const { all_.WriteTo(to); }
+
+  // For a kernel, the planes lying at `device`.
+  LoadArgs At(const char* device, int32_t layer, const RotationView& rotations) const {
+    const auto half = [&](size_t at) { return reinterpret_cast<const uint16_t*>(device + at); };
+    const auto single = [&](size_t at) { return reinterpret_cast<const float*>(device + at); };
+    LoadArgs args;
+    args.layer = layer;
+    args.planes = {planes_.dtype,
+                   planes_.tokens,
+                   device + k_,
+                   single(k_scale_),
+                   device + v_,
+                   single(v_scale_),
+                   {half(k_step_), half(k_low_)},
+                   {half(v_step_), half(v_low_)}};
+    args.blocks = reinterpret_cast<const int32_t*>(device + blocks_);
+    args.rotations = rotations;
+    return args;
+  }
+
+ private:
+  const KvLayerPlanes& planes_;
+  Gathered all_;
+  size_t blocks_, k_, v_, k_scale_, v_scale_, k_step_, k_low_, v_step_, v_low_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<KvLoader>> KvLoader::Create(RotationTables* rotations) {
@@ -45,62 +90,124 @@ Result<std::unique_ptr<KvLoader>> KvLoader::Create(RotationTables* rotations) {
 }
 
 KvLoader::~KvLoader() {
-  FreePinnedMemory(pinned_);
+  static_cast<void>(Synchronize(stream_));  // a lost card has been told of
   DestroyStream(stream_);
+  for (const Slab& slab : slabs_) FreeDeviceMemory(slab.device);
 }
 
-Status KvLoader::Reserve(size_t bytes) {
-  if (bytes <= pinned_bytes_) return Status::Ok();
-  FreePinnedMemory(std::exchange(pinned_, nullptr));
-  pinned_bytes_ = 0;
-  constexpr size_t kLeast = size_t{1} << 20;
+Status KvLoader::Grow(Slab& slab, size_t bytes) {
+  if (bytes <= slab.bytes) return Status::Ok();
+  constexpr size_t kLeast = 4 * kGroupBytes;
   const size_t rounded = std::bit_ceil(std::max(bytes, kLeast));
-  KVASIR_ASSIGN_OR_RETURN(void* memory, AllocatePinnedMemory(rounded));
-  pinned_ = static_cast<char*>(memory);
-  pinned_bytes_ = rounded;
+  slab.bytes = 0;
+  FreeDeviceMemory(std::exchange(slab.device, nullptr));
+  KVASIR_RETURN_IF_ERROR(slab.pinned.Reserve(rounded));
+  KVASIR_ASSIGN_OR_RETURN(void* device, AllocateDeviceMemory(rounded));
+  slab.device = static_cast<char*>(device);
+  slab.bytes = rounded;
+  return Status::Ok();
+}
+
+// Room behind gathered_, in the slab at hand or in the next one once it is free. Takes its turn.
+Status KvLoader::MakeRoom(size_t bytes) {
+  if (gathered_ + bytes <= slabs_[slab_].bytes) return Status::Ok();
+  {
+    const std::lock_guard lock(mutex_);
+    KVASIR_RETURN_IF_ERROR(Send());
+  }
+  const size_t next = (slab_ + 1) % slabs_.size();
+  KVASIR_RETURN_IF_ERROR(slabs_[next].free.Await());
+  KVASIR_RETURN_IF_ERROR(Grow(slabs_[next], bytes));
+  const std::lock_guard lock(mutex_);
+  slab_ = next;
+  gathered_ = sent_ = 0;
   return Status::Ok();
 }
 
 Status KvLoader::Load(const CudaKvPool& pool, int32_t layer, const KvLayerPlanes& planes,
                       std::span<const int32_t> block_ids, const RopeTable* rope) {
-  const std::lock_guard lock(mutex_);
-  const KvGeometry& g = pool.geometry();
-  const auto tokens = static_cast<size_t>(planes.tokens), heads = static_cast<size_t>(g.kv_heads);
-  const size_t width = heads * static_cast<size_t>(g.head_dim);
-  const size_t values = BytesOf(planes.dtype, tokens * width);
-  const size_t groups = static_cast<size_t>(Int4GroupsFor(planes.tokens)) * width;
-  Gathered all;
-  const size_t blocks = all.Add(block_ids.data(), block_ids.size() * sizeof(int32_t));
-  const size_t k = all.Add(planes.k, values), v = all.Add(planes.v, values);
-  const size_t k_scale = all.Add(planes.k_scale, width * sizeof(float));
-  const size_t v_scale = all.Add(planes.v_scale, tokens * heads * sizeof(float));
-  const size_t k_step = all.Add(planes.k_grid.step, groups * sizeof(uint16_t));
-  const size_t k_low = all.Add(planes.k_grid.low, groups * sizeof(uint16_t));
-  const size_t v_step = all.Add(planes.v_grid.step, tokens * heads * sizeof(uint16_t));
-  const size_t v_low = all.Add(planes.v_grid.low, tokens * heads * sizeof(uint16_t));
+  const std::lock_guard turn(turn_);
+  const GatheredPlanes all(pool.geometry(), planes, block_ids);
+  KVASIR_ASSIGN_OR_RETURN(const RotationView rotations,
+                          rotations_->Get(rope, planes.tokens, stream_));
+  KVASIR_RETURN_IF_ERROR(MakeRoom(all.bytes()));
+  const Slab& slab = slabs_[slab_];
+  all.WriteTo(slab.pinned.data() + gathered_);
+  Item item = {pool,
+               all.At(slab.device + gathered_, layer, rotations),
+               {block_ids.begin(), block_ids.end()}};
 
-  KVASIR_RETURN_IF_ERROR(Reserve(all.size()));
-  KVASIR_ASSIGN_OR_RETURN(const Scratch memory, buffers_.Take(all.size()));
-  all.WriteTo(pinned_);
-  char* const device = memory.As<char>();
-  KVASIR_RETURN_IF_ERROR(CopyToDevice(device, pinned_, all.size(), stream_));
-  const auto half = [&](size_t at) { return reinterpret_cast<const uint16_t*>(device + at); };
-  const auto single = [&](size_t at) { return reinterpret_cast<const float*>(device + at); };
-  LoadArgs args;
-  args.pool = &pool;
-  args.layer = layer;
-  args.planes = {planes.dtype,
-                 planes.tokens,
-                 device + k,
-                 single(k_scale),
-                 device + v,
-                 single(v_scale),
-                 {half(k_step), half(k_low)},
-                 {half(v_step), half(v_low)}};
-  args.blocks = reinterpret_cast<const int32_t*>(device + blocks);
-  KVASIR_ASSIGN_OR_RETURN(args.rotations, rotations_->Get(rope, planes.tokens, stream_));
-  KVASIR_RETURN_IF_ERROR(LoadKv(stream_, args));
-  return Synchronize(stream_);
+  const std::lock_guard lock(mutex_);
+  gathered_ += all.bytes();
+  next_.push_back(std::move(item));
+  ++under_way_;
+  DropLoaded();
+  const bool last = layer + 1 == pool.layout().layers;
+  return last || gathered_ - sent_ >= kGroupBytes ? Send() : Status::Ok();
+}
+
+// Under mutex_.
+Status KvLoader::Send() {
+  if (next_.empty()) return Status::Ok();
+  Slab& slab = slabs_[slab_];
+  const size_t begin = std::exchange(sent_, gathered_);
+  Group group;
+  group.items = std::move(next_);
+  next_.clear();
+  if (!events_.empty()) {
+    group.loaded = std::move(events_.back());
+    events_.pop_back();
+  }
+  KVASIR_RETURN_IF_ERROR(
+      CopyToDevice(slab.device + begin, slab.pinned.data() + begin, gathered_ - begin, stream_));
+  for (Item& item : group.items) {
+    item.args.pool = &item.pool;
+    KVASIR_RETURN_IF_ERROR(LoadKv(stream_, item.args));
+  }
+  KVASIR_RETURN_IF_ERROR(slab.free.Record(stream_));
+  KVASIR_RETURN_IF_ERROR(group.loaded.Record(stream_));
+  groups_.push_back(std::move(group));
+  return Status::Ok();
+}
+
+// Under mutex_.
+void KvLoader::DropLoaded() {
+  while (!groups_.empty()) {
+    const Result<bool> passed = groups_.front().loaded.Passed();
+    if (!passed.ok() || !*passed) return;
+    under_way_ -= static_cast<int64_t>(groups_.front().items.size());
+    events_.push_back(std::move(groups_.front().loaded));
+    groups_.pop_front();
+  }
+}
+
+bool KvLoader::Concerns(const std::vector<Item>& items, const CudaKvPool* pool, int32_t layer,
+                        const std::vector<bool>& blocks) {
+  return std::any_of(items.begin(), items.end(), [&](const Item& item) {
+    if (pool != nullptr && item.pool.Layer(0) != pool->Layer(0)) return false;
+    if (layer != kEveryLayer && item.args.layer != layer) return false;
+    return std::any_of(item.blocks.begin(), item.blocks.end(), [&](int32_t id) {
+      const auto at = static_cast<size_t>(id);
+      return at < blocks.size() && blocks[at];
+    });
+  });
+}
+
+Status KvLoader::HoldBack(Stream stream, const CudaKvPool* pool, int32_t layer,
+                          std::span<const int32_t> block_ids) {
+  if (idle() || block_ids.empty()) return Status::Ok();
+  const int32_t last = *std::max_element(block_ids.begin(), block_ids.end());
+  std::vector<bool> blocks(static_cast<size_t>(last) + 1);
+  for (const int32_t id : block_ids) blocks[static_cast<size_t>(id)] = true;
+  const std::lock_guard lock(mutex_);
+  DropLoaded();
+  if (Concerns(next_, pool, layer, blocks)) KVASIR_RETURN_IF_ERROR(Send());
+  for (const Group& group : groups_) {
+    if (Concerns(group.items, pool, layer, blocks)) {
+      KVASIR_RETURN_IF_ERROR(group.loaded.HoldBack(stream));
+    }
+  }
+  return Status::Ok();
 }
 
 }  // namespace kvasir::cuda

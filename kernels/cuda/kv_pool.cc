@@ -19,8 +19,8 @@ Status CudaKvPool::SetKeyBalance(std::span<const float> key_balance, Stream stre
   for (const float balance : key_balance) both.push_back(1.0f / balance);
   const size_t bytes = both.size() * sizeof(float);
   KVASIR_ASSIGN_OR_RETURN(void* memory, AllocateDeviceMemory(bytes));
-  balance_ = static_cast<float*>(memory);
-  KVASIR_RETURN_IF_ERROR(CopyToDevice(balance_, both.data(), bytes, stream));
+  balance_ = {static_cast<float*>(memory), FreeDeviceMemory};
+  KVASIR_RETURN_IF_ERROR(CopyToDevice(memory, both.data(), bytes, stream));
   return Synchronize(stream);  // other streams may read it next
 }
 
@@ -51,7 +51,8 @@ Result<std::unique_ptr<CudaKvPool>> CudaKvPool::Create(const KvLayout& layout, i
       __builtin_mul_overflow(pool->layer_bytes_, static_cast<size_t>(layout.layers), &bytes)) {
     return ResourceExhausted("KV pool: larger than the address space");
   }
-  KVASIR_ASSIGN_OR_RETURN(pool->data_, AllocateDeviceMemory(bytes));
+  KVASIR_ASSIGN_OR_RETURN(void* data, AllocateDeviceMemory(bytes));
+  pool->data_ = {static_cast<char*>(data), FreeDeviceMemory};
   if (form == KvForm::kI8 && !key_balance.empty()) {
     KVASIR_RETURN_IF_ERROR(pool->SetKeyBalance(key_balance, stream));
   }

@@ -36,22 +36,19 @@ struct KvGeometry {
   }
 };
 
+// Copies share the memory.
 class CudaKvPool final : public KvPool {
  public:
   // key_balance as Backend::CreateKvPool's.
   static Result<std::unique_ptr<CudaKvPool>> Create(const KvLayout& layout, int32_t blocks,
                                                     std::span<const float> key_balance,
                                                     Stream stream);
-  ~CudaKvPool() override {
-    FreeDeviceMemory(data_);
-    FreeDeviceMemory(balance_);
-  }
 
   const KvGeometry& geometry() const { return geometry_; }
   size_t layer_bytes() const { return layer_bytes_; }
   size_t block_bytes() const { return layer_bytes_ / static_cast<size_t>(blocks_); }
   char* Layer(int32_t layer) const {
-    return static_cast<char*>(data_) + static_cast<size_t>(layer) * layer_bytes_;
+    return data_.get() + static_cast<size_t>(layer) * layer_bytes_;
   }
   // What turned queries of a layer are multiplied by, [G][D], and its inverse for keys; null =
   // ones.
@@ -61,14 +58,14 @@ class CudaKvPool final : public KvPool {
  private:
   const float* BalanceRow(int32_t row) const {
     if (balance_ == nullptr) return nullptr;
-    return balance_ + int64_t{row} * layout_.kv_heads * layout_.head_dim;
+    return balance_.get() + int64_t{row} * layout_.kv_heads * layout_.head_dim;
   }
   Status SetKeyBalance(std::span<const float> key_balance, Stream stream);
 
   KvGeometry geometry_;
   size_t layer_bytes_ = 0;
-  void* data_ = nullptr;
-  float* balance_ = nullptr;  // [2][L][G][D]
+  std::shared_ptr<char> data_;
+  std::shared_ptr<float> balance_;  // [2][L][G][D]
 };
 
 }  // namespace kvasir::cuda

@@ -4,9 +4,9 @@
 
 namespace kvasir::cuda {
 
-Result<std::unique_ptr<KvReader>> KvReader::Create() {
+Result<std::unique_ptr<KvReader>> KvReader::Create(KvLoader* loader) {
   KVASIR_ASSIGN_OR_RETURN(Stream stream, CreateStream(false));
-  return std::make_unique<KvReader>(stream);
+  return std::make_unique<KvReader>(stream, loader);
 }
 
 KvReader::~KvReader() { DestroyStream(stream_); }
@@ -17,6 +17,7 @@ Status KvReader::Read(const CudaKvPool& pool, int32_t layer, std::span<const int
   const KvLayout& layout = pool.layout();
   const size_t bytes = static_cast<size_t>(tokens) *
                        static_cast<size_t>(layout.kv_heads * layout.head_dim) * sizeof(float);
+  KVASIR_RETURN_IF_ERROR(loader_->HoldBack(stream_, &pool, layer, block_ids));
   KVASIR_ASSIGN_OR_RETURN(const Scratch ids, buffers_.Take(block_ids.size_bytes()));
   KVASIR_ASSIGN_OR_RETURN(const Scratch k, buffers_.Take(bytes));
   KVASIR_ASSIGN_OR_RETURN(const Scratch v, buffers_.Take(bytes));

@@ -7,23 +7,26 @@
 #include <span>
 
 #include "kernels/cuda/device_buffers.h"
+#include "kernels/cuda/kv_loader.h"
 #include "kernels/cuda/kv_pool.h"
 
 namespace kvasir::cuda {
 
 class KvReader {
  public:
-  static Result<std::unique_ptr<KvReader>> Create();
-  explicit KvReader(Stream stream) : stream_(stream) {}
+  // Loads that are under way come first; the loader must outlive this.
+  static Result<std::unique_ptr<KvReader>> Create(KvLoader* loader);
+  KvReader(Stream stream, KvLoader* loader) : stream_(stream), loader_(loader) {}
   ~KvReader();
 
-  // fp32 [tokens][G*D] each; the blocks' KV is complete on the card.
+  // fp32 [tokens][G*D] each; what steps wrote to the blocks is complete on the card.
   Status Read(const CudaKvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
               int32_t tokens, float* host_k, float* host_v);
 
  private:
   std::mutex mutex_;
   Stream stream_;
+  KvLoader* const loader_;
   DeviceBuffers buffers_;
 };
 
