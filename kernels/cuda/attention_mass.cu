@@ -38,7 +38,7 @@ __device__ __forceinline__ void TurnQuery(const AttentionParams& p, const Segmen
   SyncBlock();
 }
 
-__global__ void __launch_bounds__(kThreads) MassKernel(MassParams m) {
+__global__ void __launch_bounds__(kThreads, 16) MassKernel(MassParams m) {
   const AttentionParams& p = m.attention;
   const int head = static_cast<int>(blockIdx.y), kv_head = head / p.group;
   const int64_t heads = int64_t{p.geometry.kv_heads} * p.group;
