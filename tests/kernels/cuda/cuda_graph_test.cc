@@ -74,6 +74,9 @@ class GraphModel {
     return logits;
   }
 
+  // Other KV in place of a line's stored context.
+  void Reload(int32_t line) { Load(lines_[size_t(line)]); }
+
   // All KV of a line's answer, both layers.
   std::vector<float> AnswerKv(int32_t line) {
     const Line& of = lines_[size_t(line)];
@@ -195,6 +198,24 @@ TEST_P(CudaGraphs, RecordedStepsHaveTheBitsOfQueuedOnes) {
   const Graphs calls = Since(before);
   EXPECT_GE(calls.recordings, 2u);
   EXPECT_GT(calls.launches, calls.recordings);
+}
+
+// What is still being loaded when a graph is launched is there before the graph reads it.
+TEST_P(CudaGraphs, LoadsUnderWayComeBeforeALaunch) {
+  const auto plain = Make(GetParam(), false), graphs = Make(GetParam(), true);
+  GraphModel want(*plain, DType::kI8), got(*graphs, DType::kI8);
+  const std::vector<int32_t> lines = {4, 0, 3};
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(got.Decode(lines), want.Decode(lines));
+  for (const int32_t line : {0, 3, 4}) {
+    want.Reload(line);
+    const std::vector<float> expected = want.Decode(lines);
+    const auto before = emulation::CallsSoFar();
+    got.Reload(line);
+    EXPECT_EQ(got.Decode(lines), expected) << "line " << line;
+    const Graphs calls = Since(before);
+    EXPECT_EQ(calls.recordings, 0u);
+    EXPECT_EQ(calls.launches, 1u);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Computes, CudaGraphs,
