@@ -105,10 +105,10 @@ struct Simd {
   static float ReduceAdd(F v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
  private:
-  // |v| < 2^22.
+  // For |v| < 2^22; anything else gives some integer.
   static I Round(F v) {
     const F magic = Set(12582912.0f);  // 1.5 * 2^23: the unit in the last place is 1
-    return (I)(v + magic) - (I)magic;
+    return (I)((U)(v + magic) - (U)magic);
   }
   static U LoadPairs(const uint16_t* p) {
     U v;
