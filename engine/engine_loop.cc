@@ -137,10 +137,12 @@ bool EngineImpl::Recompute(Sequence& sequence) {
 void EngineImpl::Handle(Sequence& sequence, const Status& status, const StepOutput& output) {
   FinishReason finish = FinishReason::kNone;
   Status outcome = status;
-  if (const Status health = this->health(); !outcome.ok() && !health.ok()) {
-    outcome = health;
-  } else if (!outcome.ok() && Recompute(sequence)) {
-    return;
+  if (!outcome.ok()) {
+    if (Status failed = health(); !failed.ok()) {
+      outcome = std::move(failed);
+    } else if (Recompute(sequence)) {
+      return;
+    }
   }
   if (outcome.ok()) {
     try {

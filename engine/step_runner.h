@@ -57,6 +57,7 @@ class StepRunner {
   void CheckOwners(const StepPlan& plan) const;
   void AddDraws(const StepBatch& batch, std::span<Sequence* const> sequences);
   void RunEachAlone(const StepPlan& plan, const Handler& handle);
+
   const Model& model_;
   Backend& backend_;
   KvPool& pool_;

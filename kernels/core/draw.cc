@@ -12,12 +12,12 @@ namespace kvasir {
 namespace {
 
 // Integers in the order of floats: NaNs lie below -infinity's or above infinity's, both zeros at 0.
-int32_t OrderedKey(float value) {
+constexpr int32_t OrderedKey(float value) {
   const auto bits = std::bit_cast<int32_t>(value + 0.0f);
   return bits ^ (bits >> 31 & 0x7fffffff);
 }
-const int32_t kLeastKey = OrderedKey(-std::numeric_limits<float>::infinity());
-const int32_t kInfinityKey = OrderedKey(std::numeric_limits<float>::infinity());
+constexpr int32_t kLeastKey = OrderedKey(-std::numeric_limits<float>::infinity());
+constexpr int32_t kInfinityKey = OrderedKey(std::numeric_limits<float>::infinity());
 
 constexpr auto kHeavierFirst = [](const auto& a, const auto& b) {
   return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
