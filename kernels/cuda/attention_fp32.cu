@@ -84,8 +84,7 @@ struct LaneWork {
 
   __device__ __forceinline__ void AddPiece(const Piece& piece) {
     const float scores[2] = {Score(piece, thread), Score(piece, thread + 32)};
-    float max = Max(scores[0], scores[1]);
-    for (int mask = 16; mask > 0; mask /= 2) max = Max(max, ShuffleXor(max, mask));
+    float max = ReduceWarp(Max(scores[0], scores[1]), [](float a, float b) { return Max(a, b); });
     max = Max(max, part.max);
     if (max == -Infinity()) return;  // the same for the whole warp
     const float keep = Exp2(part.max - max);

@@ -13,11 +13,7 @@ struct Int8Slot {
 
 // The warp's largest magnitude; compared as integers, so that infinities and NaN come out on top.
 __device__ __forceinline__ float WarpTop(uint32_t magnitude) {
-  for (int mask = 16; mask > 0; mask /= 2) {
-    const uint32_t other = ShuffleXor(magnitude, mask);
-    magnitude = other > magnitude ? other : magnitude;
-  }
-  return BitsToFloat(magnitude);
+  return BitsToFloat(ReduceWarp(magnitude, [](uint32_t a, uint32_t b) { return a > b ? a : b; }));
 }
 
 // Dimensions [begin, end) of a key or value as one group; at(d) = what it is.

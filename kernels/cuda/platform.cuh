@@ -41,6 +41,12 @@ template <typename T>
 __device__ __forceinline__ T ShuffleUp(T value, int step) {
   return __shfl_up_sync(0xFFFFFFFFu, value, static_cast<unsigned>(step));
 }
+// The warp's values combined, the same in every lane: a butterfly, combine(a, b) == combine(b, a).
+template <typename T, typename Combine>
+__device__ __forceinline__ T ReduceWarp(T value, const Combine& combine) {
+  for (int mask = 16; mask > 0; mask /= 2) value = combine(value, ShuffleXor(value, mask));
+  return value;
+}
 __device__ __forceinline__ bool AnyInWarp(bool vote) { return __any_sync(0xFFFFFFFFu, vote) != 0; }
 
 // ---- memory

@@ -46,8 +46,7 @@ __device__ __forceinline__ void StoreQuad(Global<float> row, int64_t cols, bool 
 
 // The warp's sum, the same bits in every lane.
 __device__ __forceinline__ float WarpSum(float value) {
-  for (int mask = 16; mask > 0; mask /= 2) value += ShuffleXor(value, mask);
-  return value;
+  return ReduceWarp(value, [](float a, float b) { return a + b; });
 }
 
 }  // namespace kvasir::cuda

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kBestThreads) BestKernel(SampleParams p) {
   uint64_t best = 0;
   ForEachLogit(row, begin, end < quads ? end : quads, static_cast<int>(threadIdx.x), kBestThreads,
                [&](int32_t id, float logit) { best = Higher(best, RankOf(KeyOf(logit), id)); });
-  for (int mask = 16; mask > 0; mask /= 2) best = Higher(best, ShuffleXor(best, mask));
+  best = ReduceWarp(best, [](uint64_t a, uint64_t b) { return Higher(a, b); });
   const Shared<uint64_t> of_warps = SharedAt<uint64_t>(0);
   if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = best;
   SyncBlock();

@@ -66,8 +66,7 @@ __device__ __forceinline__ void ForEachLogit(const SampleRow& row, int64_t begin
 }
 
 __device__ __forceinline__ uint64_t WarpTotal(uint64_t value) {
-  for (int mask = 16; mask > 0; mask /= 2) value += ShuffleXor(value, mask);
-  return value;
+  return ReduceWarp(value, [](uint64_t a, uint64_t b) { return a + b; });
 }
 // Sum of this lane's and the lanes' before it.
 __device__ __forceinline__ uint64_t WarpScan(uint64_t value) {
@@ -129,11 +128,7 @@ __device__ __forceinline__ int32_t FindId(const SampleRow& row, const Value& val
     before += value(id, logit);
     if (found < 0 && before > left && before - value(id, logit) <= left) found = id;
   });
-  for (int mask = 16; mask > 0; mask /= 2) {
-    const int32_t other = ShuffleXor(found, mask);
-    found = other > found ? other : found;
-  }
-  return found;
+  return ReduceWarp(found, [](int32_t a, int32_t b) { return a > b ? a : b; });
 }
 
 // ---- the heaviest tokens that together reach a target

@@ -24,26 +24,23 @@ Result<std::shared_ptr<Backend>> OpenCpu() {
   return std::shared_ptr<Backend>(std::move(backend));
 }
 
-// Every prompt's answer of so many tokens, one prompt at a time.
+// Every prompt's answer of so many tokens, a few prompts side by side.
 Result<std::vector<Spoken>> Answers(std::shared_ptr<Backend> backend, const MakeModel& make,
                                     const Prompts& prompts, int32_t tokens) {
+  constexpr int32_t kTogether = 8;
   KVASIR_ASSIGN_OR_RETURN(const std::shared_ptr<const Model> model, make(*backend));
   size_t longest = 0;
   for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
   const EngineOptions options =
-      OptionsFor(model->config, 2, static_cast<int32_t>(longest) + tokens, 512);
+      OptionsFor(model->config, kTogether, static_cast<int32_t>(longest) + tokens, 512);
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           Engine::Create(model, backend, options));
-  std::vector<Spoken> all;
+  std::vector<Request> requests;
   for (const auto& prompt : prompts) {
-    std::vector<Request> requests;
     requests.push_back(Ask(prompt, tokens));
-    requests.front().sampling.logprobs = 2;
-    KVASIR_ASSIGN_OR_RETURN(std::vector<Spoken> one,
-                            RunRequests(*engine, std::move(requests), true));
-    all.push_back(std::move(one.front()));
+    requests.back().sampling.logprobs = 2;
   }
-  return all;
+  return RunRequests(*engine, std::move(requests), true);
 }
 
 // Root of the mean square of the difference, of the CPU's own deviation from its mean.

@@ -68,7 +68,7 @@ void Block::Run(const std::function<void()>& body, const std::function<void(int)
   enter_ = &enter;
   finished_ = 0;
   for (Thread& thread : all_) {
-    thread.waits = false;
+    thread.waits = thread.finished = false;
     thread.fibre->Start(&Block::RunBody, this);
   }
   Block* const outer = current_block;
@@ -78,7 +78,7 @@ void Block::Run(const std::function<void()>& body, const std::function<void(int)
 }
 
 bool Block::Ready(const Thread& thread) const {
-  return !thread.fibre->finished() && (!thread.waits || *thread.counter >= thread.done);
+  return !thread.finished && (!thread.waits || *thread.counter >= thread.done);
 }
 
 void Block::RunRound() {
@@ -92,7 +92,8 @@ void Block::RunRound() {
     current_ = index;
     (*enter_)(index);
     thread.fibre->Resume();
-    if (thread.fibre->finished()) ++finished_;
+    thread.finished = thread.fibre->finished();
+    if (thread.finished) ++finished_;
   }
   if (!moved) ReportStall();
 }
@@ -100,7 +101,7 @@ void Block::RunRound() {
 void Block::ReportStall() const {
   for (size_t i = 0; i < all_.size(); ++i) {
     const Thread& thread = all_[i];
-    if (thread.fibre->finished()) continue;
+    if (thread.finished) continue;
     Fault("thread %zu waits for ever at %s (%s:%u): %d of %d threads have ended", i,
           thread.site.what, thread.site.file, thread.site.line, finished_, threads_);
   }

@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "tests/kernels/cuda_emulation/fibre.h"
@@ -37,6 +36,24 @@ struct Site {
   const char* file = nullptr;
   unsigned line = 0;
   friend bool operator==(const Site&, const Site&) = default;
+};
+
+// SplitMix64 (Steele et al. 2014): orders are drawn at every round, so it has to be quick.
+class OrderBits {
+ public:
+  using result_type = uint64_t;
+  explicit OrderBits(uint64_t seed) : state_(seed) {}
+  static constexpr uint64_t min() { return 0; }
+  static constexpr uint64_t max() { return UINT64_MAX; }
+  uint64_t operator()() {
+    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+  }
+
+ private:
+  uint64_t state_;
 };
 
 class Block {
@@ -96,7 +113,7 @@ class Block {
  private:
   struct Thread {
     std::unique_ptr<Fibre> fibre;
-    bool waits = false;
+    bool waits = false, finished = false;
     uint64_t done = 0;  // value of its barrier's counter that frees it
     const uint64_t* counter = nullptr;
     Site site;
@@ -159,7 +176,7 @@ class Block {
 
   const int threads_;
   const size_t shared_bytes_;
-  std::mt19937_64 random_;
+  OrderBits random_;
   std::vector<std::byte> shared_;
   std::vector<Cell> cells_;
   std::vector<Thread> all_;

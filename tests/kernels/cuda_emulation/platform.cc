@@ -4,7 +4,6 @@
 #include <atomic>
 #include <mutex>
 #include <numeric>
-#include <random>
 
 namespace kvasir::emulation {
 namespace {
@@ -140,7 +139,7 @@ void RunGrid(const LaunchShape& shape, const std::function<void()>& body) {
   grid_size = {shape.blocks_x, shape.blocks_y, 1};
   std::vector<uint32_t> order(shape.blocks_x * shape.blocks_y);
   std::iota(order.begin(), order.end(), 0u);
-  std::shuffle(order.begin(), order.end(), std::mt19937_64(NextSeed()));
+  std::shuffle(order.begin(), order.end(), OrderBits(NextSeed()));
   const auto enter = [](int thread) { thread_index = {static_cast<unsigned>(thread), 0, 0}; };
   for (const uint32_t index : order) {
     block_index = {index % shape.blocks_x, index / shape.blocks_x, 0};

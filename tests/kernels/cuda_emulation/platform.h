@@ -3,6 +3,7 @@
 // that launches from several threads may run at once. Seeds of thread order: SetSeed().
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -86,7 +87,8 @@ T Shuffle(const char* what, const Where& where, T value, const Source& source) {
       [](const emulation::Block::Lanes& in, emulation::Block::Lanes& out, const void* argument) {
         const auto& from = *static_cast<const Source*>(argument);
         for (int lane = 0; lane < emulation::kWarp; ++lane) {
-          out[static_cast<size_t>(lane)] = in[static_cast<size_t>(from(lane))];
+          std::memcpy(out[static_cast<size_t>(lane)].data(),
+                      in[static_cast<size_t>(from(lane))].data(), sizeof(T));
         }
       },
       &source);
@@ -115,6 +117,28 @@ template <typename T>
 T ShuffleUp(T value, int step, const Where& where = Where::current()) {
   return detail::Shuffle("ShuffleUp", where, value,
                          [step](int lane) { return lane < step ? lane : lane - step; });
+}
+// The butterfly of ShuffleXor in one collective.
+template <typename T, typename Combine>
+T ReduceWarp(T value, const Combine& combine, const Where& where = Where::current()) {
+  ThisBlock().Collect(
+      SiteOf("ReduceWarp", where), &value, &value, sizeof value,
+      [](const emulation::Block::Lanes& in, emulation::Block::Lanes& out, const void* argument) {
+        const auto& of_two = *static_cast<const Combine*>(argument);
+        T values[emulation::kWarp], next[emulation::kWarp];
+        for (int lane = 0; lane < emulation::kWarp; ++lane) {
+          values[lane] = detail::LaneValue<T>(in, lane);
+        }
+        for (int mask = emulation::kWarp / 2; mask > 0; mask /= 2) {
+          for (int i = 0; i < emulation::kWarp; ++i) next[i] = of_two(values[i], values[i ^ mask]);
+          std::copy(next, next + emulation::kWarp, values);
+        }
+        for (int lane = 0; lane < emulation::kWarp; ++lane) {
+          std::memcpy(out[static_cast<size_t>(lane)].data(), &values[lane], sizeof(T));
+        }
+      },
+      &combine);
+  return value;
 }
 inline bool AnyInWarp(bool vote, const Where& where = Where::current()) {
   bool result;
