@@ -1,4 +1,7 @@
+#include <type_traits>
+
 #include "kernels/cuda/activate.cuh"
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace kvasir::cuda {
@@ -9,20 +12,6 @@ constexpr int kThreads = 256;
 struct PairParams {
   Matrix a, b, out;  // b.data may be null
 };
-
-template <ActivationKind kKind>
-__device__ __forceinline__ float Active(float x) {
-  if constexpr (kKind == ActivationKind::kSilu) {
-    return x / (1.0f + Exp(-x));
-  } else if constexpr (kKind == ActivationKind::kGeluTanh) {
-    constexpr float kSqrt2OverPi = 0.7978845608028654f;
-    const float y = kSqrt2OverPi * Fma(0.044715f * x * x, x, x);
-    return x / (1.0f + Exp(-2.0f * y));
-  } else {
-    constexpr float kSqrtHalf = 0.7071067811865476f;
-    return 0.5f * x * Erfc(-x * kSqrtHalf);
-  }
-}
 
 // The quad of this thread; false = none.
 __device__ __forceinline__ bool QuadOfThread(const Matrix& m, int64_t* row, int64_t* quad) {
@@ -37,18 +26,34 @@ __device__ __forceinline__ Vec4 QuadOf(const Matrix& m, int64_t row, int64_t qua
   return LoadQuad(m.data + row * m.stride, m.cols, m.aligned, quad);
 }
 
+// activation(gate) * up.
+template <ActivationKind kKind>
+__device__ __forceinline__ Vec4 GatedQuad(const PairParams& p, int64_t row, int64_t quad) {
+  const Vec4 gate = QuadOf(p.a, row, quad);
+  const Vec4 y = {Active<kKind>(gate.x), Active<kKind>(gate.y), Active<kKind>(gate.z),
+                  Active<kKind>(gate.w)};
+  if (p.b.data == nullptr) return y;
+  const Vec4 up = QuadOf(p.b, row, quad);
+  return {y.x * up.x, y.y * up.y, y.z * up.z, y.w * up.w};
+}
+
 template <ActivationKind kKind>
 __global__ void __launch_bounds__(kThreads) ActivateKernel(PairParams p) {
   int64_t row, quad;
   if (!QuadOfThread(p.a, &row, &quad)) return;
-  const Vec4 gate = QuadOf(p.a, row, quad);
-  Vec4 y = {Active<kKind>(gate.x), Active<kKind>(gate.y), Active<kKind>(gate.z),
-            Active<kKind>(gate.w)};
-  if (p.b.data != nullptr) {
-    const Vec4 up = QuadOf(p.b, row, quad);
-    y = {y.x * up.x, y.y * up.y, y.z * up.z, y.w * up.w};
-  }
-  StoreQuad(p.out.data + row * p.out.stride, p.out.cols, p.out.aligned, quad, y);
+  StoreQuad(p.out.data + row * p.out.stride, p.out.cols, p.out.aligned, quad,
+            GatedQuad<kKind>(p, row, quad));
+}
+
+template <ActivationKind kKind>
+__global__ void __launch_bounds__(kThreads)
+    RoundedActivateKernel(PairParams p, Global<uint16_t> out, int64_t stride) {
+  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t row = index / (stride / 4), quad = index % (stride / 4);
+  if (row >= p.a.rows) return;
+  Vec4 y = {0, 0, 0, 0};
+  if (quad < QuadsOf(p.a.cols)) y = GatedQuad<kKind>(p, row, quad);
+  StoreBf16Quad(out + (row * stride + 4 * quad), y);
 }
 
 __global__ void __launch_bounds__(kThreads) AddKernel(PairParams p) {
@@ -59,12 +64,21 @@ __global__ void __launch_bounds__(kThreads) AddKernel(PairParams p) {
             {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w});
 }
 
-LaunchShape ShapeFor(const TensorView& view) {
+LaunchShape ShapeFor(int64_t threads) {
   LaunchShape shape;
   shape.threads = kThreads;
-  const int64_t quads = view.rows * ((view.cols + 3) / 4);
-  shape.blocks_x = static_cast<unsigned>((quads + kThreads - 1) / kThreads);
+  shape.blocks_x = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
   return shape;
+}
+int64_t QuadsIn(const TensorView& view) { return view.rows * ((view.cols + 3) / 4); }
+
+// body(std::integral_constant of the kind).
+template <typename Body>
+Status ForKind(ActivationKind kind, const Body& body) {
+  using enum ActivationKind;
+  if (kind == kSilu) return body(std::integral_constant<ActivationKind, kSilu>{});
+  if (kind == kGeluTanh) return body(std::integral_constant<ActivationKind, kGeluTanh>{});
+  return body(std::integral_constant<ActivationKind, kGeluErf>{});
 }
 
 }  // namespace
@@ -73,19 +87,24 @@ Status Activate(Stream stream, ActivationKind kind, const TensorView& gate, cons
                 const TensorView& out) {
   if (gate.rows == 0) return Status::Ok();
   const PairParams p = {MatrixOf(gate), MatrixOf(up), MatrixOf(out)};
-  const LaunchShape shape = ShapeFor(gate);
-  if (kind == ActivationKind::kSilu) {
-    return Launch(stream, shape, ActivateKernel<ActivationKind::kSilu>, p);
-  }
-  if (kind == ActivationKind::kGeluTanh) {
-    return Launch(stream, shape, ActivateKernel<ActivationKind::kGeluTanh>, p);
-  }
-  return Launch(stream, shape, ActivateKernel<ActivationKind::kGeluErf>, p);
+  return ForKind(kind, [&](auto constant) {
+    return Launch(stream, ShapeFor(QuadsIn(gate)), ActivateKernel<constant.value>, p);
+  });
+}
+
+Status ActivateToBf16(Stream stream, ActivationKind kind, const TensorView& gate,
+                      const TensorView& up, uint16_t* out, int64_t stride) {
+  if (gate.rows == 0) return Status::Ok();
+  const PairParams p = {MatrixOf(gate), MatrixOf(up), {}};
+  return ForKind(kind, [&](auto constant) {
+    return Launch(stream, ShapeFor(gate.rows * (stride / 4)), RoundedActivateKernel<constant.value>,
+                  p, out, stride);
+  });
 }
 
 Status Add(Stream stream, const TensorView& x, const TensorView& y) {
   if (x.rows == 0) return Status::Ok();
-  return Launch(stream, ShapeFor(x), AddKernel, PairParams{MatrixOf(x), MatrixOf(y), {}});
+  return Launch(stream, ShapeFor(QuadsIn(x)), AddKernel, PairParams{MatrixOf(x), MatrixOf(y), {}});
 }
 
 }  // namespace kvasir::cuda

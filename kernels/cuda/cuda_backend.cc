@@ -243,6 +243,22 @@ class CudaBackend final : public Backend {
     KVASIR_CHECK(x.cols == w.inputs() && out.cols == w.outputs() && out.rows == x.rows);
     Do([&] { return products_.MatMul(x, WeightOf(w), bias, accumulate, out); });
   }
+  void MatMul(const NormedRows& in, std::span<const Projection> projections) override {
+    for (const Projection& p : projections) {
+      KVASIR_CHECK(in.x.cols == p.weight->inputs() && p.out.cols == p.weight->outputs());
+      KVASIR_CHECK(p.out.rows == in.x.rows);
+    }
+    Do([&] { return products_.MatMul(in, projections); });
+  }
+  void FeedForward(const NormedRows& in, const FeedForwardWeights& weights, bool accumulate,
+                   const TensorView& gate, const TensorView& up, const TensorView& out) override {
+    KVASIR_CHECK(in.x.cols == weights.gate->inputs() && in.x.cols == weights.up->inputs());
+    KVASIR_CHECK(gate.cols == weights.gate->outputs() && up.cols == weights.up->outputs());
+    KVASIR_CHECK(gate.cols == weights.down->inputs() && up.cols == gate.cols);
+    KVASIR_CHECK(out.cols == weights.down->outputs() && out.rows == in.x.rows);
+    KVASIR_CHECK(gate.rows == in.x.rows && up.rows == in.x.rows);
+    Do([&] { return products_.FeedForward(in, weights, accumulate, gate, up, out); });
+  }
   void Activate(ActivationKind kind, const TensorView& gate, const TensorView& up,
                 const TensorView& out) override {
     KVASIR_CHECK(out.rows == gate.rows && out.cols == gate.cols);

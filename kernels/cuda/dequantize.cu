@@ -9,11 +9,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
-__device__ __forceinline__ void StoreBf16Quad(Global<uint16_t> to, float a, float b, float c,
-                                              float d) {
-  StoreAs(to, Words2{PackBf16(a, b), PackBf16(c, d)});
-}
-
 // A warp a (row, chunk).
 template <WeightFormat kFormat, int kSlices>
 __global__ void __launch_bounds__(kThreads)
@@ -30,7 +25,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int s = 0; s < kSlices; ++s) {
     float w[4];
     weights.Decode(s, w);
-    StoreBf16Quad(to + FirstInput(kFormat, kSlices, lane, s), w[0], w[1], w[2], w[3]);
+    StoreBf16Quad(to + FirstInput(kFormat, kSlices, lane, s), {w[0], w[1], w[2], w[3]});
   }
 }
 
@@ -39,8 +34,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t row = index / (stride / 4), quad = index % (stride / 4);
   if (row >= x.rows) return;
-  const Vec4 v = LoadQuad(x.data + row * x.stride, x.cols, x.aligned, quad);
-  StoreBf16Quad(out + (row * stride + 4 * quad), v.x, v.y, v.z, v.w);
+  StoreBf16Quad(out + (row * stride + 4 * quad),
+                LoadQuad(x.data + row * x.stride, x.cols, x.aligned, quad));
 }
 
 __global__ void __launch_bounds__(kThreads) PadKernel(Matrix x, Global<float> out, int64_t stride) {

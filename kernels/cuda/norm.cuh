@@ -1,6 +1,8 @@
 // Backend::Norm on the card.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/core/backend.h"
 #include "kernels/cuda/device.h"
 
@@ -16,5 +18,8 @@ struct NormArgs {
 };
 
 Status Norm(Stream stream, const NormArgs& args);
+// Whole rows (width = x.cols), rounded to bf16 [R][stride], zeros behind the width; args.out is not
+// used. stride: a multiple of 4.
+Status NormToBf16(Stream stream, const NormArgs& args, uint16_t* out, int64_t stride);
 
 }  // namespace kvasir::cuda

@@ -91,6 +91,10 @@ template <typename V, typename T>
 __device__ __forceinline__ V LoadShared(T* from) {
   return *reinterpret_cast<const V*>(from);
 }
+template <typename V, typename T>
+__device__ __forceinline__ void StoreShared(T* to, const V& value) {
+  *reinterpret_cast<V*>(to) = value;
+}
 extern __shared__ __align__(128) unsigned char kvasir_shared_memory[];
 template <typename T>
 __device__ __forceinline__ T* SharedAt(size_t offset) {

@@ -4,8 +4,9 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/dequantize.cuh"
-#include "kernels/cuda/gemv.cuh"
+#include "kernels/cuda/norm.cuh"
 
 namespace kvasir::cuda {
 namespace {
@@ -39,57 +40,128 @@ Result<std::unique_ptr<CudaWeight>> CudaWeight::Create(DType dtype, const void* 
 Status Products::MatMul(const TensorView& x, const CudaWeight& weight, const float* bias,
                         bool accumulate, const TensorView& out) {
   if (x.rows == 0) return Status::Ok();
-  if (gemm_ == nullptr || x.rows <= kGemvRows) {
-    return MatMulInF32(x, weight, bias, accumulate, out);
-  }
-  KVASIR_RETURN_IF_ERROR(MatMulInBf16(x, weight, accumulate, out));
-  return bias == nullptr ? Status::Ok() : AddBias(stream_, bias, out);
+  const GemvTarget target = {&weight.layout(), weight.data(), bias, out};
+  if (IsInF32(x.rows)) return MatMulInF32(x, {&target, 1}, accumulate);
+  const int64_t k = weight.layout().padded_inputs();
+  KVASIR_ASSIGN_OR_RETURN(const Scratch rounded, TakeBf16(x.rows, k));
+  KVASIR_RETURN_IF_ERROR(RoundToBf16(stream_, x, rounded.As<uint16_t>(), k));
+  return MatMulInBf16(rounded.As<uint16_t>(), x.rows, target, accumulate);
 }
 
-Status Products::MatMulInF32(const TensorView& x, const CudaWeight& weight, const float* bias,
-                             bool accumulate, const TensorView& out) {
-  GemvArgs args = {x, weight.layout(), weight.data(), bias, accumulate, out};
-  if (IsWholeQuads(x)) return Gemv(stream_, args);
+Status Products::MatMul(const NormedRows& in, std::span<const Projection> projections) {
+  if (in.x.rows == 0) return Status::Ok();
+  std::vector<GemvTarget> targets;
+  for (const Projection& projection : projections) {
+    const auto& weight = static_cast<const CudaWeight&>(*projection.weight);
+    targets.push_back({&weight.layout(), weight.data(), projection.bias, projection.out});
+  }
+  if (!IsInF32(in.x.rows)) return NormedInBf16(in, targets);
+  if (FitsNormedGemv(in.x)) {
+    return NormedGemv(stream_, in.x, {in.kind, in.weight, in.bias, in.eps}, targets);
+  }
+  KVASIR_RETURN_IF_ERROR(
+      Norm(stream_, {in.kind, in.x, in.room, in.x.cols, in.weight, in.bias, in.eps}));
+  return MatMulInF32(in.room, targets, false);
+}
+
+Status Products::FeedForward(const NormedRows& in, const FeedForwardWeights& weights,
+                             bool accumulate, const TensorView& gate, const TensorView& up,
+                             const TensorView& out) {
+  if (in.x.rows == 0) return Status::Ok();
+  const auto& down = static_cast<const CudaWeight&>(*weights.down);
+  if (IsInF32(in.x.rows)) {
+    KVASIR_RETURN_IF_ERROR(GateInF32(in, weights, gate, up));
+    return MatMul(gate, down, nullptr, accumulate, out);
+  }
+  const Projection projections[] = {{weights.gate, nullptr, gate}, {weights.up, nullptr, up}};
+  KVASIR_RETURN_IF_ERROR(MatMul(in, projections));
+  const int64_t k = down.layout().padded_inputs();
+  KVASIR_ASSIGN_OR_RETURN(const Scratch rounded, TakeBf16(gate.rows, k));
+  KVASIR_RETURN_IF_ERROR(
+      ActivateToBf16(stream_, weights.activation, gate, up, rounded.As<uint16_t>(), k));
+  return MatMulInBf16(rounded.As<uint16_t>(), gate.rows,
+                      {&down.layout(), down.data(), nullptr, out}, accumulate);
+}
+
+// gate = activation(h gate^T) * h up^T.
+Status Products::GateInF32(const NormedRows& in, const FeedForwardWeights& weights,
+                           const TensorView& gate, const TensorView& up) {
+  const auto& of_gate = static_cast<const CudaWeight&>(*weights.gate);
+  const auto& of_up = static_cast<const CudaWeight&>(*weights.up);
+  if (FitsNormedGemv(in.x) && FitsGatedGemv(of_gate.layout(), of_up.layout())) {
+    return GatedGemv(stream_, in.x, {in.kind, in.weight, in.bias, in.eps},
+                     {&of_gate.layout(), of_gate.data(), of_up.data(), weights.activation, gate});
+  }
+  const Projection projections[] = {{weights.gate, nullptr, gate}, {weights.up, nullptr, up}};
+  KVASIR_RETURN_IF_ERROR(MatMul(in, projections));
+  return Activate(stream_, weights.activation, gate, up, gate);
+}
+
+Status Products::MatMulInF32(const TensorView& x, std::span<const GemvTarget> targets,
+                             bool accumulate) {
+  if (IsWholeQuads(x)) return Gemv(stream_, x, targets, accumulate);
   const int64_t cols = (x.cols + 3) / 4 * 4;
   KVASIR_ASSIGN_OR_RETURN(const Scratch padded,
                           buffers_->Take(sizeof(float) * static_cast<size_t>(x.rows * cols)));
   KVASIR_RETURN_IF_ERROR(PadRows(stream_, x, padded.As<float>(), cols));
-  args.x = F32View(padded.As<float>(), x.rows, cols);
-  return Gemv(stream_, args);
+  return Gemv(stream_, F32View(padded.As<float>(), x.rows, cols), targets, accumulate);
 }
 
-Status Products::MatMulInBf16(const TensorView& x, const CudaWeight& weight, bool accumulate,
-                              const TensorView& out) {
-  const WeightLayout& layout = weight.layout();
+// Normed rows are rounded once for all targets that are padded alike.
+Status Products::NormedInBf16(const NormedRows& in, std::span<const GemvTarget> targets) {
+  const NormArgs norm = {in.kind, in.x, {}, in.x.cols, in.weight, in.bias, in.eps};
+  Scratch rounded;
+  int64_t k = 0;
+  for (const GemvTarget& target : targets) {
+    if (target.layout->padded_inputs() != k) {
+      k = target.layout->padded_inputs();
+      KVASIR_ASSIGN_OR_RETURN(rounded, TakeBf16(in.x.rows, k));
+      KVASIR_RETURN_IF_ERROR(NormToBf16(stream_, norm, rounded.As<uint16_t>(), k));
+    }
+    KVASIR_RETURN_IF_ERROR(MatMulInBf16(rounded.As<uint16_t>(), in.x.rows, target, false));
+  }
+  return Status::Ok();
+}
+
+Status Products::MatMulInBf16(const uint16_t* x, int64_t rows, const GemvTarget& target,
+                              bool accumulate) {
+  KVASIR_RETURN_IF_ERROR(MultiplyInBf16(x, rows, target, accumulate));
+  return target.bias == nullptr ? Status::Ok() : AddBias(stream_, target.bias, target.out);
+}
+
+Status Products::MultiplyInBf16(const uint16_t* x, int64_t rows, const GemvTarget& target,
+                                bool accumulate) {
+  const WeightLayout& layout = *target.layout;
   const int64_t k = layout.padded_inputs();
-  KVASIR_ASSIGN_OR_RETURN(const Scratch rounded,
-                          buffers_->Take(static_cast<size_t>(2 * x.rows * k)));
-  KVASIR_RETURN_IF_ERROR(RoundToBf16(stream_, x, rounded.As<uint16_t>(), k));
   GemmArgs args;
-  args.x = rounded.As<uint16_t>();
+  args.x = x;
   args.k = k;
-  args.rows = x.rows;
+  args.rows = rows;
   args.accumulate = accumulate;
-  args.out_stride = out.row_stride;
+  args.out_stride = target.out.row_stride;
   if (layout.format == WeightFormat::kBF16) {
-    args.weight = static_cast<const uint16_t*>(weight.data());
+    args.weight = static_cast<const uint16_t*>(target.weight);
     args.n = layout.n;
-    args.out = out.f32();
+    args.out = target.out.f32();
     return gemm_->Multiply(stream_, args);
   }
   constexpr int64_t kTogether = 64;  // outputs: each part of `out` begins as well as the whole
   const int64_t fits = kDequantizedValues / k / kTogether * kTogether;
   const int64_t most = std::min(std::max(fits, kTogether), layout.n);
-  KVASIR_ASSIGN_OR_RETURN(const Scratch bf16, buffers_->Take(static_cast<size_t>(2 * most * k)));
+  KVASIR_ASSIGN_OR_RETURN(const Scratch bf16, TakeBf16(most, k));
   for (int64_t first = 0; first < layout.n; first += most) {
     args.n = std::min(most, layout.n - first);
     KVASIR_RETURN_IF_ERROR(
-        DequantizeToBf16(stream_, layout, weight.data(), first, args.n, bf16.As<uint16_t>()));
+        DequantizeToBf16(stream_, layout, target.weight, first, args.n, bf16.As<uint16_t>()));
     args.weight = bf16.As<uint16_t>();
-    args.out = out.f32() + first;
+    args.out = target.out.f32() + first;
     KVASIR_RETURN_IF_ERROR(gemm_->Multiply(stream_, args));
   }
   return Status::Ok();
+}
+
+Result<Scratch> Products::TakeBf16(int64_t rows, int64_t cols) {
+  return buffers_->Take(sizeof(uint16_t) * static_cast<size_t>(rows * cols));
 }
 
 }  // namespace kvasir::cuda

@@ -7,10 +7,12 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "kernels/core/backend.h"
 #include "kernels/cuda/device_buffers.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/weight_layout.h"
 
 namespace kvasir::cuda {
@@ -35,14 +37,23 @@ class Products {
   Products(Stream stream, DeviceBuffers* buffers, std::unique_ptr<Gemm> gemm)
       : stream_(stream), buffers_(buffers), gemm_(std::move(gemm)) {}
 
+  // As Backend's. Weights are CudaWeights.
   Status MatMul(const TensorView& x, const CudaWeight& weight, const float* bias, bool accumulate,
                 const TensorView& out);
+  Status MatMul(const NormedRows& in, std::span<const Projection> projections);
+  Status FeedForward(const NormedRows& in, const FeedForwardWeights& weights, bool accumulate,
+                     const TensorView& gate, const TensorView& up, const TensorView& out);
 
  private:
-  Status MatMulInF32(const TensorView& x, const CudaWeight& weight, const float* bias,
-                     bool accumulate, const TensorView& out);
-  Status MatMulInBf16(const TensorView& x, const CudaWeight& weight, bool accumulate,
-                      const TensorView& out);
+  bool IsInF32(int64_t rows) const { return gemm_ == nullptr || rows <= kGemvRows; }
+  Status GateInF32(const NormedRows& in, const FeedForwardWeights& weights, const TensorView& gate,
+                   const TensorView& up);
+  Status MatMulInF32(const TensorView& x, std::span<const GemvTarget> targets, bool accumulate);
+  Status NormedInBf16(const NormedRows& in, std::span<const GemvTarget> targets);
+  // x: bf16 [rows][padded inputs of the target].
+  Status MatMulInBf16(const uint16_t* x, int64_t rows, const GemvTarget& target, bool accumulate);
+  Status MultiplyInBf16(const uint16_t* x, int64_t rows, const GemvTarget& target, bool accumulate);
+  Result<Scratch> TakeBf16(int64_t rows, int64_t cols);
 
   Stream stream_;
   DeviceBuffers* buffers_;

@@ -44,6 +44,11 @@ __device__ __forceinline__ void StoreQuad(Global<float> row, int64_t cols, bool 
   if (i + 3 < cols) row[i + 3] = v.w;
 }
 
+// `to` is a multiple of 8 bytes.
+__device__ __forceinline__ void StoreBf16Quad(Global<uint16_t> to, const Vec4& v) {
+  StoreAs(to, Words2{PackBf16(v.x, v.y), PackBf16(v.z, v.w)});
+}
+
 // The warp's sum, the same bits in every lane.
 __device__ __forceinline__ float WarpSum(float value) {
   return ReduceWarp(value, [](float a, float b) { return a + b; });

@@ -112,6 +112,52 @@ TEST_P(ConformanceProducts, OfNormedRowsAreThoseOfTheirParts) {
   }
 }
 
+// Few rows of widths on either side of what a warp, a block and its memory take; matrices of one
+// type and several heights, as query, key and value have, and more of them than go together.
+TEST_P(ConformanceProducts, OfFewNormedRowsAreThoseOfTheirParts) {
+  struct Case {
+    int64_t rows, inputs;
+    NormKind kind;
+    bool bias;
+  };
+  const Case kCases[] = {{1, 40, NormKind::kRms, true},      {8, 1024, NormKind::kLayer, true},
+                         {1, 1056, NormKind::kLayer, false}, {7, 1100, NormKind::kRms, false},
+                         {2, 4096, NormKind::kRms, false},   {1, 4100, NormKind::kLayer, true},
+                         {1, 8192, NormKind::kRms, false},   {1, 30, NormKind::kRms, false}};
+  for (const Case& c : kCases) {
+    Tensor x(*backend_, c.rows, c.inputs, Normal(static_cast<size_t>(c.rows * c.inputs), random_));
+    const auto width = static_cast<size_t>(c.inputs);
+    Tensor weight(*backend_, 1, c.inputs, Normal(width, random_));
+    Tensor bias(*backend_, 1, c.inputs, Normal(width, random_));
+    Tensor room(*backend_, c.rows, c.inputs), normed(*backend_, c.rows, c.inputs);
+    const NormedRows in{
+        x.view(), c.kind,     weight.view().f32(), c.bias ? bias.view().f32() : nullptr,
+        1e-5f,    room.view()};
+    backend_->Norm(in.kind, in.x, c.inputs, in.weight, in.bias, in.eps, normed.view());
+    std::vector<std::unique_ptr<PackedWeight>> weights;
+    std::vector<std::unique_ptr<Tensor>> outs, biases;
+    std::vector<Projection> projections;
+    for (const int64_t outputs : {33, 7, 70, 1, 12}) {
+      const DType dtype = outputs == 12 ? DType::kF32 : DType::kBF16;
+      const auto source = RandomWeights(dtype, outputs, c.inputs, random_);
+      weights.push_back(std::move(*backend_->Pack(dtype, source.data(), outputs, c.inputs)));
+      outs.push_back(std::make_unique<Tensor>(*backend_, c.rows, outputs));
+      biases.push_back(std::make_unique<Tensor>(*backend_, 1, outputs,
+                                                Normal(static_cast<size_t>(outputs), random_)));
+      projections.push_back({weights.back().get(),
+                             outputs % 2 == 0 ? nullptr : biases.back()->view().f32(),
+                             outs.back()->view()});
+    }
+    backend_->MatMul(in, projections);
+    for (size_t i = 0; i < projections.size(); ++i) {
+      const Projection& projection = projections[i];
+      Tensor alone(*backend_, c.rows, projection.out.cols);
+      backend_->MatMul(normed.view(), *projection.weight, projection.bias, false, alone.view());
+      ASSERT_EQ(outs[i]->Pull(), alone.Pull()) << c.rows << " rows of " << c.inputs << ", " << i;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, ConformanceProducts, testing::ValuesIn(AttentionBackends()),
                          [](const auto& info) { return info.param.name; });
 

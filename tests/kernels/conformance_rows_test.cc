@@ -294,6 +294,39 @@ TEST_P(ConformanceFeedForward, BitsOfItsParts) {
   }
 }
 
+// The same of few rows of every activation, for widths that a block norms together.
+TEST_P(ConformanceFeedForward, BitsOfItsPartsWhereRowsAreWide) {
+  constexpr int64_t kHidden = 70, kOut = 24;
+  for (const int64_t width : {96, 1088, 2052}) {
+    const auto pack = [&](int64_t n, int64_t k) {
+      const std::vector<uint8_t> source = RandomWeights(DType::kBF16, n, k, random_);
+      return std::move(*backend_->Pack(DType::kBF16, source.data(), n, k));
+    };
+    const auto gate = pack(kHidden, width), up = pack(kHidden, width), down = pack(kOut, kHidden);
+    for (const auto kind :
+         {ActivationKind::kSilu, ActivationKind::kGeluTanh, ActivationKind::kGeluErf}) {
+      for (const int64_t rows : {1, 3, 8, 12}) {
+        const auto count = static_cast<size_t>(rows * width);
+        Tensor x(*backend_, rows, width, Normal(count, random_));
+        Tensor weight(*backend_, 1, width, Normal(static_cast<size_t>(width), random_));
+        Tensor bias(*backend_, 1, width, Normal(static_cast<size_t>(width), random_));
+        Tensor a(*backend_, rows, kHidden), b(*backend_, rows, kHidden), h(*backend_, rows, width);
+        Tensor want(*backend_, rows, kOut), got(*backend_, rows, kOut);
+        const NormedRows in{x.view(), NormKind::kLayer, weight.view().f32(), bias.view().f32(),
+                            1e-5f,    h.view()};
+        backend_->Norm(in.kind, in.x, width, in.weight, in.bias, in.eps, h.view());
+        backend_->MatMul(h.view(), *gate, nullptr, false, a.view());
+        backend_->MatMul(h.view(), *up, nullptr, false, b.view());
+        backend_->Activate(kind, a.view(), b.view(), a.view());
+        backend_->MatMul(a.view(), *down, nullptr, false, want.view());
+        backend_->FeedForward(in, {gate.get(), up.get(), down.get(), kind}, false, a.view(),
+                              b.view(), got.view());
+        ASSERT_EQ(got.Pull(), want.Pull()) << rows << " rows of " << width;
+      }
+    }
+  }
+}
+
 TEST_P(ConformanceRows, WrongShapesAreRefused) {
   const float values[64] = {};
   EXPECT_EQ(backend_->Pack(DType::kQ4_0, values, 1, 31).status().code(),

@@ -16,6 +16,7 @@
 #include "tests/engine/engine_harness.h"
 #include "tests/kernels/cuda_emulation/device.h"
 #include "tests/kernels/cuda_emulation/memory.h"
+#include "tests/kernels/cuda_emulation/platform.h"
 
 namespace kvasir {
 namespace {
@@ -115,6 +116,38 @@ TEST(CudaEngine, GreedyTextIsNearThatOfTheCpuInBf16) {
   constexpr Sample kSample = {10, 8};
   ExpectSameText(Greedy(cpu, DType::kBF16, kSample, true),
                  Greedy(cuda, DType::kBF16, kSample, false), 0.15F, 5);
+}
+
+// What a small model's speed hangs on at decode: a card takes microseconds to begin a kernel.
+TEST(CudaEngine, ADecodeStepIsSixKernelsALayer) {
+  const test::BackendChoice by_kernel = {
+      "CudaByKernel", [](int) {
+        auto backend = CreateCudaBackend({.compute = CudaCompute::kBf16, .graphs = false});
+        KVASIR_CHECK(backend.ok());
+        return std::shared_ptr<Backend>(std::move(*backend));
+      }};
+  const auto launches_a_step = [&](int32_t layers) {
+    test::TinyModelOptions options = Model(64);
+    options.layers = layers;
+    EngineOptions of_engine = test::ExactOptions(size_t{8} << 20);
+    of_engine.draft_tokens = 0;
+    of_engine.poison_blocks = false;
+    const auto engine = test::MakeEngine(test::LoadTiny(by_kernel, options), of_engine);
+    const auto launches = [&](int32_t tokens) {
+      const size_t before = emulation::LaunchesSoFar();
+      EXPECT_EQ(RunOne(*engine, Ask({Fresh({30, 31, 32})}, tokens), false).tokens.size(),
+                size_t(tokens));
+      return emulation::LaunchesSoFar() - before;
+    };
+    const size_t few = launches(3);
+    return (launches(13) - few) / 10;
+  };
+  const size_t of_two = launches_a_step(2), of_four = launches_a_step(4);
+  // The norm and query, key, value; rotation and append; attention; output; the norm, gate and up;
+  // down.
+  EXPECT_EQ((of_four - of_two) / 2, 6u);
+  // Rows in, the last layer's rows out, the head, the token.
+  EXPECT_LE(of_two - 2 * 6, 6u);
 }
 
 // Biases, norms of queries and keys, norms behind, windows, pairings.

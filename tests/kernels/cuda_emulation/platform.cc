@@ -11,6 +11,7 @@ namespace {
 std::atomic<uint64_t> seed{1};
 std::mutex failure_mutex;
 Status failure;
+std::atomic<size_t> launches{0};
 
 }  // namespace
 
@@ -25,6 +26,9 @@ Status TakeLaunchFailure() {
   const std::lock_guard lock(failure_mutex);
   return std::exchange(failure, Status::Ok());
 }
+
+size_t LaunchesSoFar() { return launches; }
+void CountLaunch() { ++launches; }
 
 void FinishCopies(int groups_in_flight) {
   Block& block = *Block::Current();

@@ -36,6 +36,9 @@ uint64_t NextSeed();
 // The next launch fails with this; for tests of error paths.
 void FailNextLaunch(Status status);
 Status TakeLaunchFailure();
+// Since the process began; those that are recorded count once.
+size_t LaunchesSoFar();
+void CountLaunch();
 
 // Copies to shared memory that a thread has begun and not waited for.
 struct PendingCopy {
@@ -191,6 +194,12 @@ V LoadShared(const Shared<T>& from) {
   std::memcpy(&value, at, sizeof(V));
   return value;
 }
+template <typename V, typename T>
+void StoreShared(const Shared<T>& to, const V& value) {
+  auto* const at = reinterpret_cast<std::byte*>(to.raw());
+  ThisBlock().Touch(at, sizeof(V), true);
+  std::memcpy(at, &value, sizeof(V));
+}
 template <typename T>
 Shared<T> SharedAt(size_t offset) {
   return Shared<T>(reinterpret_cast<T*>(ThisBlock().shared() + offset));
@@ -280,6 +289,7 @@ void RunGrid(const LaunchShape& shape, const std::function<void()>& body);
 template <typename... P, typename... A>
 Status Launch(Stream stream, const LaunchShape& shape, void (*kernel)(P...), A&&... arguments) {
   KVASIR_RETURN_IF_ERROR(emulation::TakeLaunchFailure());
+  emulation::CountLaunch();
   const std::tuple<P...> parameters(std::forward<A>(arguments)...);
   emulation::QueueWork(stream, [shape, kernel, parameters] {
     detail::RunGrid(shape, [&] { std::apply(kernel, parameters); });
