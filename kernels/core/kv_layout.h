@@ -18,6 +18,7 @@ namespace kvasir {
 // Slots a block. 16 keys fill one 512-bit register of fp32 scores; a chunk wastes 7.5 slots on
 // average.
 inline constexpr int32_t kBlockTokens = 16;
+inline constexpr int32_t kMaxHeadDim = 512;  // D of a pool
 
 struct KvLayout {
   int32_t layers = 0;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/core/shape_checks.h"
 #include "kernels/core/status.h"
 
 namespace kvasir::reference {
@@ -177,13 +178,7 @@ float* MassOf(const AttentionArgs& args, int32_t row, int32_t head) {
 
 Result<std::unique_ptr<ReferenceKvPool>> ReferenceKvPool::Create(
     const KvLayout& layout, int32_t blocks, std::span<const float> key_balance) {
-  if (layout.layers <= 0 || layout.kv_heads <= 0 || layout.head_dim <= 0 || blocks <= 0) {
-    return InvalidArgument("KV pool: layers, kv_heads, head_dim and blocks must be positive");
-  }
-  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16 && layout.dtype != DType::kI8) {
-    return Unimplemented("KV pool of " + std::string(TraitsOf(layout.dtype).name) +
-                         ": only F32, BF16 and I8 are supported");
-  }
+  KVASIR_RETURN_IF_ERROR(CheckPoolShape(layout, blocks));
   auto pool = std::make_unique<ReferenceKvPool>();
   pool->layout_ = layout;
   pool->blocks_ = blocks;

@@ -6,6 +6,7 @@
 
 #include "kernels/core/reference_attention.h"
 #include "kernels/core/reference_operators.h"
+#include "kernels/core/shape_checks.h"
 
 namespace kvasir {
 namespace {
@@ -68,14 +69,7 @@ class ReferenceBackend final : public Backend {
 
   Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
                                              int64_t k) override {
-    const std::string type(TraitsOf(dtype).name);
-    if (dtype == DType::kI8 || dtype == DType::kI4) {
-      return Unimplemented("weights of type " + type + " without scales");
-    }
-    if (n <= 0 || k <= 0 || k % TraitsOf(dtype).block_elements != 0) {
-      return InvalidArgument("weight [" + std::to_string(n) + "][" + std::to_string(k) +
-                             "] does not fit type " + type);
-    }
+    KVASIR_RETURN_IF_ERROR(CheckWeightShape(dtype, n, k));
     return std::unique_ptr<PackedWeight>(std::make_unique<ReferenceWeight>(dtype, data, n, k));
   }
 

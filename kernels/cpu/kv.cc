@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <string>
 
+#include "kernels/core/shape_checks.h"
 #include "kernels/core/status.h"
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/kv_ops.h"
@@ -93,17 +93,7 @@ KvForm FormOf(DType dtype) {
 
 Result<std::unique_ptr<CpuKvPool>> CpuKvPool::Create(const KvLayout& layout, int32_t blocks,
                                                      std::span<const float> key_balance) {
-  if (layout.layers <= 0 || layout.kv_heads <= 0 || layout.head_dim <= 0 || blocks <= 0) {
-    return InvalidArgument("KV pool: layers, kv_heads, head_dim and blocks must be positive");
-  }
-  if (layout.head_dim % 2 != 0 || layout.head_dim > kMaxHeadDim) {
-    return Unimplemented("KV pool: head_dim " + std::to_string(layout.head_dim) +
-                         "; supported are even numbers up to " + std::to_string(kMaxHeadDim));
-  }
-  if (layout.dtype != DType::kF32 && layout.dtype != DType::kBF16 && layout.dtype != DType::kI8) {
-    return Unimplemented("KV pool of " + std::string(TraitsOf(layout.dtype).name) +
-                         ": only F32, BF16 and I8 are supported");
-  }
+  KVASIR_RETURN_IF_ERROR(CheckPoolShape(layout, blocks));
   auto pool = std::make_unique<CpuKvPool>();
   pool->layout_ = layout;
   pool->blocks_ = blocks;

@@ -18,7 +18,6 @@ struct Rotation {
 };
 
 inline constexpr int kTileSlots = 16;
-inline constexpr int kMaxHeadDim = 512;  // D, and so D', of a pool
 
 enum class KvForm : uint8_t { kF32, kBf16, kI8 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/core/shape_checks.h"
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/source_unit.h"
 
@@ -103,22 +104,6 @@ void PackPanel(DType dtype, const PackedView& view, const uint8_t* data, int64_t
   }
 }
 
-Status CheckShape(DType dtype, int64_t n, int64_t k) {
-  constexpr int64_t kMaxSide = int64_t{1} << 31;  // keeps every product below 2^63
-  const DTypeTraits& traits = TraitsOf(dtype);
-  if (dtype == DType::kI8 || dtype == DType::kI4) {
-    return InvalidArgument("weights of type " + std::string(TraitsOf(dtype).name) +
-                           " cannot be packed");
-  }
-  if (n <= 0 || k <= 0 || n > kMaxSide || k > kMaxSide || k % traits.block_elements != 0) {
-    return InvalidArgument("a weight of type " + std::string(traits.name) + " cannot have " +
-                           std::to_string(n) + " outputs of " + std::to_string(k) +
-                           " inputs; inputs come in multiples of " +
-                           std::to_string(traits.block_elements));
-  }
-  return Status::Ok();
-}
-
 // ---- reading back -----------------------------------------------------------------------------
 
 float DecodeSubScale(PackedKind kind, const uint8_t* unit, int lane, int input, float* minimum) {
@@ -186,7 +171,7 @@ void DecodePlain(PackedKind kind, const uint8_t* panel, int64_t inputs, int lane
 Result<std::unique_ptr<CpuPackedWeight>> PackMatrix(WeightArena& arena, ThreadPool& threads,
                                                     DType dtype, const void* data, int64_t n,
                                                     int64_t k) {
-  KVASIR_RETURN_IF_ERROR(CheckShape(dtype, n, k));
+  KVASIR_RETURN_IF_ERROR(CheckWeightShape(dtype, n, k));
   PackedView view;
   view.kind = PackedKindOf(dtype);
   view.outputs = n;

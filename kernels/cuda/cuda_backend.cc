@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/core/shape_checks.h"
 #include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/attention_step.h"
 #include "kernels/cuda/embed.cuh"
@@ -120,14 +121,7 @@ class CudaBackend final : public Backend {
   Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
                                              int64_t k) override {
     KVASIR_RETURN_IF_ERROR(status());
-    const std::string type(TraitsOf(dtype).name);
-    if (dtype == DType::kI8 || dtype == DType::kI4) {
-      return Unimplemented("weights of type " + type + " without scales");
-    }
-    if (n <= 0 || k <= 0 || k % TraitsOf(dtype).block_elements != 0) {
-      return InvalidArgument("weight [" + std::to_string(n) + "][" + std::to_string(k) +
-                             "] does not fit type " + type);
-    }
+    KVASIR_RETURN_IF_ERROR(CheckWeightShape(dtype, n, k));
     KVASIR_ASSIGN_OR_RETURN(auto weight, CudaWeight::Create(dtype, data, n, k, stream_.get()));
     return std::unique_ptr<PackedWeight>(std::move(weight));
   }

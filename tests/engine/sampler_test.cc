@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/kernels/chi_square.h"
+
 namespace kvasir {
 namespace {
 
@@ -173,17 +175,7 @@ TEST(Sampler, DrawsFollowTheDistribution) {
   params.temperature = 0.8f;
   params.seed = 99;
   constexpr int kDraws = 200000;
-  const auto counts = Counts(logits, params, kDraws);
-  double total = 0;
-  for (const float logit : logits) total += std::exp(logit / 0.8);
-  double chi_square = 0;
-  for (size_t id = 0; id < logits.size(); ++id) {
-    const double expected = kDraws * std::exp(logits[id] / 0.8) / total;
-    const auto found = counts.find(static_cast<int32_t>(id));
-    const double observed = found == counts.end() ? 0 : found->second;
-    chi_square += (observed - expected) * (observed - expected) / expected;
-  }
-  EXPECT_LT(chi_square, 37.4);
+  EXPECT_LT(ChiSquare(Counts(logits, params, kDraws), logits, 0.8, kDraws), 37.4);
 }
 
 TEST(Sampler, ADrawDependsOnSeedAndPositionAlone) {

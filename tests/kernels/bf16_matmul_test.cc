@@ -7,11 +7,9 @@
 #include <random>
 #include <vector>
 
-#include "kernels/core/thread_pool.h"
 #include "kernels/cpu/block_matmul.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/cpu/pack.h"
-#include "tests/kernels/random_weights.h"
+#include "tests/kernels/packed_matrix.h"
 
 namespace kvasir {
 namespace {
@@ -21,22 +19,12 @@ constexpr DType kTypes[] = {DType::kBF16, DType::kF16};
 
 float Rounded(float value) { return BF16ToF32(F32ToBF16(value)); }
 
-// A packed random matrix with its values as they are multiplied.
-struct Weights {
-  std::unique_ptr<CpuPackedWeight> packed;
-  std::vector<float> values;  // [n][k]
-  int64_t n, k;
-};
-
-Weights MakeWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
-                    std::mt19937& random) {
-  const std::vector<uint8_t> source = RandomWeights(dtype, n, k, random);
-  auto packed = PackMatrix(arena, threads, dtype, source.data(), n, k);
-  KVASIR_CHECK(packed.ok());
-  Weights weights{std::move(*packed), std::vector<float>(static_cast<size_t>(n * k)), n, k};
-  DequantizeRow(dtype, source.data(), weights.values.size(), weights.values.data());
-  for (float& value : weights.values) value = Rounded(value);
-  return weights;
+// With its values as they are multiplied.
+PackedMatrix RoundedMatrix(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n,
+                           int64_t k, std::mt19937& random) {
+  PackedMatrix matrix = RandomMatrix(arena, threads, dtype, n, k, random);
+  for (float& value : matrix.values) value = Rounded(value);
+  return matrix;
 }
 
 std::vector<Isa> IsasWithPairDots() {
@@ -54,7 +42,7 @@ class Bf16MatMulTest : public testing::TestWithParam<Isa> {
     KVASIR_CHECK(multiplier.ok());
     return std::move(*multiplier);
   }
-  static void Multiply(Bf16Multiplier& multiplier, const TensorView& x, const Weights& w,
+  static void Multiply(Bf16Multiplier& multiplier, const TensorView& x, const PackedMatrix& w,
                        const float* bias, bool accumulate, const TensorView& out) {
     const Projection projection{w.packed.get(), bias, out};
     multiplier.MatMul(x, nullptr, {&projection, 1}, accumulate);
@@ -68,7 +56,7 @@ class Bf16MatMulTest : public testing::TestWithParam<Isa> {
 
 // Against double over rounded values: products of two bf16 are exact in fp32, so that a sum of K of
 // them, in any order, is off by at most K u sum|x w|.
-void ExpectProduct(const Weights& w, const TensorView& x, const TensorView& out) {
+void ExpectProduct(const PackedMatrix& w, const TensorView& x, const TensorView& out) {
   for (int64_t row = 0; row < x.rows; ++row) {
     for (int64_t n = 0; n < w.n; ++n) {
       double sum = 0, magnitude = 0;
@@ -110,7 +98,7 @@ TEST_P(Bf16MatMulTest, ByHand) {
     }
     auto packed = PackMatrix(arena_, threads_, dtype, source.data(), 2, 3);
     ASSERT_TRUE(packed.ok());
-    const Weights w{std::move(*packed), {}, 2, 3};
+    const PackedMatrix w{std::move(*packed), {}, 2, 3};
     std::vector<float> x = {2, 1, 4}, out = {100, 200};
     const float bias[] = {0.25f, -0.25f};
     const TensorView result = F32View(out.data(), 1, 2);
@@ -127,7 +115,7 @@ TEST_P(Bf16MatMulTest, EveryWidthAgreesWithDouble) {
   for (const DType dtype : kTypes) {
     for (const int64_t k : kWidths) {
       const int64_t n = 1 + static_cast<int64_t>(random_() % 90);
-      const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
+      const PackedMatrix w = RoundedMatrix(arena_, threads_, dtype, n, k, random_);
       for (const int64_t rows : kRows) {
         std::vector<float> x = RandomFloats(static_cast<size_t>(rows * k), random_);
         std::vector<float> out(static_cast<size_t>(rows * n), NAN);
@@ -145,8 +133,8 @@ TEST_P(Bf16MatMulTest, EveryWidthAgreesWithDouble) {
 // Several projections at once, biases, accumulation, and more rows than one round.
 TEST_P(Bf16MatMulTest, ProjectionsShareTheirInput) {
   for (const int64_t k : {592, 2049}) {
-    const Weights a = MakeWeights(arena_, threads_, DType::kBF16, 61, k, random_);
-    const Weights b = MakeWeights(arena_, threads_, DType::kF16, 16, k, random_);
+    const PackedMatrix a = RoundedMatrix(arena_, threads_, DType::kBF16, 61, k, random_);
+    const PackedMatrix b = RoundedMatrix(arena_, threads_, DType::kF16, 16, k, random_);
     const std::vector<float> bias = RandomFloats(61, random_);
     const int64_t rows = (4 << 20) / (k * 2) + 5;
     std::vector<float> x = RandomFloats(static_cast<size_t>(rows * k), random_);
@@ -175,7 +163,7 @@ TEST_P(Bf16MatMulTest, BatchInvariantBits) {
   constexpr int64_t kRows = 90, kOutputs = 16 * 5 + 3;
   for (const DType dtype : kTypes) {
     for (const int64_t k : {40, 592, 2049}) {
-      const Weights w = MakeWeights(arena_, threads_, dtype, kOutputs, k, random_);
+      const PackedMatrix w = RoundedMatrix(arena_, threads_, dtype, kOutputs, k, random_);
       std::vector<float> x = RandomFloats(static_cast<size_t>(kRows * k), random_);
       std::vector<float> all(static_cast<size_t>(kRows * kOutputs)), part(all.size());
       const TensorView in = F32View(x.data(), kRows, k);
@@ -197,7 +185,7 @@ TEST_P(Bf16MatMulTest, BatchInvariantBits) {
 // What lies behind a matrix whose rows end inside a block is not read into the sums.
 TEST_P(Bf16MatMulTest, NeighboursDoNotLeakIn) {
   constexpr int64_t kInputs = 41;
-  const Weights w = MakeWeights(arena_, threads_, DType::kBF16, 16, kInputs, random_);
+  const PackedMatrix w = RoundedMatrix(arena_, threads_, DType::kBF16, 16, kInputs, random_);
   const std::vector<uint16_t> nans(16 * kInputs, F32ToBF16(NAN));
   auto behind = PackMatrix(arena_, threads_, DType::kBF16, nans.data(), 16, kInputs);
   ASSERT_TRUE(behind.ok());
@@ -211,7 +199,7 @@ TEST_P(Bf16MatMulTest, NeighboursDoNotLeakIn) {
 }
 
 TEST_P(Bf16MatMulTest, NotANumberStaysOne) {
-  const Weights w = MakeWeights(arena_, threads_, DType::kBF16, 16, 256, random_);
+  const PackedMatrix w = RoundedMatrix(arena_, threads_, DType::kBF16, 16, 256, random_);
   std::vector<float> x = RandomFloats(2 * 256, random_), out(32);
   x[40] = NAN;
   x[256 + 9] = INFINITY;
@@ -229,7 +217,7 @@ TEST_P(Bf16MatMulTest, TakesSixteenBitTypesAlone) {
 }
 
 TEST_P(Bf16MatMulTest, NoRowsIsNoWork) {
-  const Weights w = MakeWeights(arena_, threads_, DType::kBF16, 16, 32, random_);
+  const PackedMatrix w = RoundedMatrix(arena_, threads_, DType::kBF16, 16, 32, random_);
   Multiply(multiplier_, F32View(nullptr, 0, 32), w, nullptr, false, F32View(nullptr, 0, 16));
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "kernels/core/random.h"
+#include "tests/kernels/chi_square.h"
 #include "tests/kernels/conformance_fixture.h"
 
 namespace kvasir {
@@ -256,15 +257,7 @@ TEST_P(ConformanceSample, DrawsFollowTheDistribution) {
   const auto logits = Normal(12, random_, 1.5f);
   constexpr int kDraws = 2000;
   const auto counts = Counts(logits, {.temperature = 0.8f, .seed = 99}, kDraws);
-  double total = 0, chi_square = 0;
-  for (const float logit : logits) total += std::exp(logit / 0.8);
-  for (size_t id = 0; id < logits.size(); ++id) {
-    const double expected = kDraws * std::exp(logits[id] / 0.8) / total;
-    const auto found = counts.find(static_cast<int32_t>(id));
-    const double observed = found == counts.end() ? 0 : found->second;
-    chi_square += (observed - expected) * (observed - expected) / expected;
-  }
-  EXPECT_LT(chi_square, 37.4);
+  EXPECT_LT(ChiSquare(counts, logits, 0.8, kDraws), 37.4);
 }
 
 TEST_P(ConformanceSample, ADrawDependsOnItsRowAlone) {

@@ -6,38 +6,15 @@
 #include <random>
 #include <vector>
 
-#include "kernels/core/thread_pool.h"
 #include "kernels/cpu/block_matmul.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/cpu/pack.h"
-#include "tests/kernels/random_weights.h"
+#include "tests/kernels/packed_matrix.h"
 
 namespace kvasir {
 namespace {
 
 constexpr double kRounding = 0x1p-24;     // unit of fp32
 constexpr double kBf16Rounding = 0x1p-8;  // twice that of bf16
-
-// A packed random matrix with its values as the file means them.
-struct Weights {
-  std::unique_ptr<CpuPackedWeight> packed;
-  std::vector<float> values;  // [n][k]
-  int64_t n, k;
-};
-
-Weights PackWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
-                    const std::vector<uint8_t>& source) {
-  auto packed = PackMatrix(arena, threads, dtype, source.data(), n, k);
-  KVASIR_CHECK(packed.ok());
-  Weights weights{std::move(*packed), std::vector<float>(static_cast<size_t>(n * k)), n, k};
-  DequantizeRow(dtype, source.data(), weights.values.size(), weights.values.data());
-  return weights;
-}
-
-Weights MakeWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
-                    std::mt19937& random) {
-  return PackWeights(arena, threads, dtype, n, k, RandomWeights(dtype, n, k, random));
-}
 
 std::vector<DType> QuantizedTypes() {
   std::vector<DType> types;
@@ -61,7 +38,7 @@ class Int8MatMulTest : public testing::TestWithParam<Isa> {
     Int8OpsFor(GetParam()).round(x.data(), static_cast<int64_t>(x.size()), blocks.data());
     return blocks;
   }
-  void Multiply(Int8Multiplier& multiplier, const TensorView& x, const Weights& w,
+  void Multiply(Int8Multiplier& multiplier, const TensorView& x, const PackedMatrix& w,
                 const float* bias, bool accumulate, const TensorView& out) {
     const Projection projection{w.packed.get(), bias, out};
     multiplier.MatMul(x, nullptr, {&projection, 1}, accumulate);
@@ -126,7 +103,7 @@ TEST_P(Int8MatMulTest, QuantizesToHalfAStepOfTheRange) {
 // times; none is larger than 4 max|w| (s sum|q| + 32 |o|): weights w = d (t + r) with d t and d r
 // at most twice the largest weight of 32 random ones. In d r sum x two factors are rounded to bf16,
 // in o d sum t only sums above 256, of 5-bit quants.
-void ExpectProduct(const Weights& w, const std::vector<QuantizedBlock>& x, int64_t rows,
+void ExpectProduct(const PackedMatrix& w, const std::vector<QuantizedBlock>& x, int64_t rows,
                    const TensorView& out) {
   const int64_t blocks = w.k / kQuantizedInputs;
   for (int64_t row = 0; row < rows; ++row) {
@@ -158,7 +135,7 @@ TEST_P(Int8MatMulTest, EveryTypeAgreesWithDouble) {
     for (const int64_t rows : {1, 2, 3, 4, 5, 7, 8, 11, 13, 24, 29}) {
       const int64_t n = 1 + static_cast<int64_t>(random_() % 90);
       const int64_t k = TraitsOf(dtype).block_elements * (1 + static_cast<int64_t>(random_() % 4));
-      const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
+      const PackedMatrix w = RandomMatrix(arena_, threads_, dtype, n, k, random_);
       std::vector<float> x = RandomFloats(static_cast<size_t>(rows * k), random_);
       std::vector<float> out(static_cast<size_t>(rows * n), NAN);
       const TensorView result = F32View(out.data(), rows, n);
@@ -178,7 +155,7 @@ TEST_P(Int8MatMulTest, ConstantWeights) {
     std::vector<uint8_t> source = RandomWeights(dtype, kOutputs, kInputs, random_);
     const auto block = static_cast<size_t>(TraitsOf(dtype).block_bytes);
     for (size_t at = 0; at < source.size(); at += block) source[at] = source[at + 1] = 0;
-    const Weights w = PackWeights(arena_, threads_, dtype, kOutputs, kInputs, source);
+    const PackedMatrix w = PackSource(arena_, threads_, dtype, kOutputs, kInputs, source);
     for (const int64_t rows : {int64_t{1}, kMostRows}) {
       std::vector<float> x = RandomFloats(static_cast<size_t>(rows * kInputs), random_);
       std::vector<float> out(static_cast<size_t>(rows * kOutputs), NAN);
@@ -194,8 +171,8 @@ TEST_P(Int8MatMulTest, ConstantWeights) {
 // Widths that no unroll divides, several projections at once, biases, and more rows than one round.
 TEST_P(Int8MatMulTest, ProjectionsShareTheirInput) {
   for (const int64_t k : {576, 1536, 2336}) {
-    const Weights a = MakeWeights(arena_, threads_, DType::kQ4_1, 61, k, random_);
-    const Weights b = MakeWeights(arena_, threads_, DType::kQ8_0, 16, k, random_);
+    const PackedMatrix a = RandomMatrix(arena_, threads_, DType::kQ4_1, 61, k, random_);
+    const PackedMatrix b = RandomMatrix(arena_, threads_, DType::kQ8_0, 16, k, random_);
     const std::vector<float> bias = RandomFloats(61, random_);
     const auto rows = static_cast<int64_t>((4 << 20) / (k * 2) + 5);
     std::vector<float> x = RandomFloats(static_cast<size_t>(rows * k), random_);
@@ -223,7 +200,7 @@ TEST_P(Int8MatMulTest, BatchInvariantBits) {
   Int8Multiplier other = Make(three);
   constexpr int64_t kRows = 70, kOutputs = 16 * 5 + 3, kInputs = 2048 + 256;
   for (const DType dtype : QuantizedTypes()) {
-    const Weights w = MakeWeights(arena_, threads_, dtype, kOutputs, kInputs, random_);
+    const PackedMatrix w = RandomMatrix(arena_, threads_, dtype, kOutputs, kInputs, random_);
     std::vector<float> x = RandomFloats(static_cast<size_t>(kRows * kInputs), random_);
     std::vector<float> all(static_cast<size_t>(kRows * kOutputs)), part(all.size());
     const TensorView in = F32View(x.data(), kRows, kInputs);
@@ -242,7 +219,7 @@ TEST_P(Int8MatMulTest, BatchInvariantBits) {
 }
 
 TEST_P(Int8MatMulTest, NotANumberStaysOne) {
-  const Weights w = MakeWeights(arena_, threads_, DType::kQ4_1, 16, 256, random_);
+  const PackedMatrix w = RandomMatrix(arena_, threads_, DType::kQ4_1, 16, 256, random_);
   std::vector<float> x = RandomFloats(2 * 256, random_), out(32);
   x[40] = NAN;
   x[256 + 9] = INFINITY;
@@ -252,13 +229,13 @@ TEST_P(Int8MatMulTest, NotANumberStaysOne) {
 
 TEST_P(Int8MatMulTest, TakesQuantizedTypesAlone) {
   for (const DType dtype : kWeightTypes) {
-    const Weights w = MakeWeights(arena_, threads_, dtype, 16, 256, random_);
+    const PackedMatrix w = RandomMatrix(arena_, threads_, dtype, 16, 256, random_);
     EXPECT_EQ(Int8Multiplier::Takes(*w.packed), TraitsOf(dtype).block_elements > 1);
   }
 }
 
 TEST_P(Int8MatMulTest, NoRowsIsNoWork) {
-  const Weights w = MakeWeights(arena_, threads_, DType::kQ4_0, 16, 32, random_);
+  const PackedMatrix w = RandomMatrix(arena_, threads_, DType::kQ4_0, 16, 32, random_);
   Multiply(multiplier_, F32View(nullptr, 0, 32), w, nullptr, false, F32View(nullptr, 0, 16));
 }
 

@@ -7,29 +7,10 @@
 #include <random>
 #include <vector>
 
-#include "kernels/core/thread_pool.h"
-#include "kernels/cpu/pack.h"
-#include "tests/kernels/random_weights.h"
+#include "tests/kernels/packed_matrix.h"
 
 namespace kvasir {
 namespace {
-
-// A packed random matrix with its values as the file means them.
-struct Weights {
-  std::unique_ptr<CpuPackedWeight> packed;
-  std::vector<float> values;  // [n][k]
-  int64_t n, k;
-};
-
-Weights MakeWeights(WeightArena& arena, ThreadPool& threads, DType dtype, int64_t n, int64_t k,
-                    std::mt19937& random) {
-  const std::vector<uint8_t> source = RandomWeights(dtype, n, k, random);
-  auto packed = PackMatrix(arena, threads, dtype, source.data(), n, k);
-  KVASIR_CHECK(packed.ok());
-  Weights weights{std::move(*packed), std::vector<float>(static_cast<size_t>(n * k)), n, k};
-  DequantizeRow(dtype, source.data(), weights.values.size(), weights.values.data());
-  return weights;
-}
 
 TensorView View(std::vector<float>& values, int64_t rows, int64_t cols, int64_t stride) {
   return {values.data(), DType::kF32, rows, cols, stride};
@@ -38,8 +19,8 @@ TensorView View(std::vector<float>& values, int64_t rows, int64_t cols, int64_t 
 // Checks out = old + x w^T + bias against double. A sum of K products differs from the exact one
 // by at most K u sum|x w| (u = 2^-24, to first order), bias and old value add two roundings of
 // what is no larger than the sum of all magnitudes.
-void ExpectProduct(const Weights& w, const TensorView& x, const float* bias, const TensorView* old,
-                   const TensorView& out) {
+void ExpectProduct(const PackedMatrix& w, const TensorView& x, const float* bias,
+                   const TensorView* old, const TensorView& out) {
   constexpr double kUnit = 0x1p-24;
   for (int64_t row = 0; row < x.rows; ++row) {
     for (int64_t n = 0; n < w.n; ++n) {
@@ -94,7 +75,7 @@ TEST_P(MatMulTest, EveryTypeAgreesWithDouble) {
       const int64_t n = 1 + static_cast<int64_t>(random_() % 90);
       const int64_t k = unit == 1 ? 1 + static_cast<int64_t>(random_() % 100)
                                   : unit * (1 + static_cast<int64_t>(random_() % 4));
-      const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
+      const PackedMatrix w = RandomMatrix(arena_, threads_, dtype, n, k, random_);
       std::vector<float> x = RandomFloats(static_cast<size_t>(rows * k), random_);
       std::vector<float> out(static_cast<size_t>(rows * n), NAN);
       const TensorView in = View(x, rows, k, k), result = View(out, rows, n, n);
@@ -115,7 +96,7 @@ TEST_P(MatMulTest, ModelShapesWithBiasAccumulationAndStrides) {
                {DType::kQ8_0, 61, 1536}, {DType::kQ4_K, 40, 2304}, {DType::kQ6_K, 33, 4608},
                {DType::kF16, 100, 2049}, {DType::kQ4_0, 16, 32},   {DType::kBF16, 130, 384}};
   for (const auto& shape : cases) {
-    const Weights w = MakeWeights(arena_, threads_, shape.dtype, shape.n, shape.k, random_);
+    const PackedMatrix w = RandomMatrix(arena_, threads_, shape.dtype, shape.n, shape.k, random_);
     for (int64_t rows : {1, 4, 31}) {
       const int64_t x_stride = shape.k + 5, out_stride = shape.n + 3;
       std::vector<float> x = RandomFloats(static_cast<size_t>(rows * x_stride), random_);
@@ -145,7 +126,7 @@ TEST_P(MatMulTest, BatchInvariantBits) {
   for (DType dtype : kWeightTypes) {
     const int64_t n = 16 * 5 + 3;
     const int64_t k = TraitsOf(dtype).block_elements == 1 ? 2048 + 77 : 2048 + 256;
-    const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
+    const PackedMatrix w = RandomMatrix(arena_, threads_, dtype, n, k, random_);
     std::vector<float> x = RandomFloats(static_cast<size_t>(kRows * k), random_);
     std::vector<float> all(static_cast<size_t>(kRows * n)), part(all.size());
     multiplier_.MatMul(View(x, kRows, k, k), *w.packed, nullptr, false, View(all, kRows, n, n));
@@ -166,7 +147,7 @@ TEST_P(MatMulTest, BatchInvariantBits) {
 TEST_P(MatMulTest, EmbedReadsScaledRows) {
   for (DType dtype : kWeightTypes) {
     const int64_t n = 45, k = 256;
-    const Weights w = MakeWeights(arena_, threads_, dtype, n, k, random_);
+    const PackedMatrix w = RandomMatrix(arena_, threads_, dtype, n, k, random_);
     const std::vector<int32_t> ids = {0, 44, 17, 17};
     std::vector<float> out(static_cast<size_t>(4 * k));
     multiplier_.Embed(*w.packed, ids, 3.0f, View(out, 4, k, k));
@@ -179,13 +160,13 @@ TEST_P(MatMulTest, EmbedReadsScaledRows) {
 }
 
 TEST_P(MatMulTest, NoRowsIsNoWork) {
-  const Weights w = MakeWeights(arena_, threads_, DType::kQ4_0, 16, 32, random_);
+  const PackedMatrix w = RandomMatrix(arena_, threads_, DType::kQ4_0, 16, 32, random_);
   multiplier_.MatMul(F32View(nullptr, 0, 32), *w.packed, nullptr, false, F32View(nullptr, 0, 16));
 }
 
 TEST_P(MatMulTest, WrongShapesAreOurBug) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const Weights w = MakeWeights(arena_, threads_, DType::kQ4_0, 16, 32, random_);
+  const PackedMatrix w = RandomMatrix(arena_, threads_, DType::kQ4_0, 16, 32, random_);
   std::vector<float> x(64), out(64);
   EXPECT_DEATH(multiplier_.MatMul(F32View(x.data(), 1, 31), *w.packed, nullptr, false,
                                   F32View(out.data(), 1, 16)),
