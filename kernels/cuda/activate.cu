@@ -39,6 +39,8 @@ __device__ __forceinline__ Vec4 GatedQuad(const PairParams& p, int64_t row, int6
 
 template <ActivationKind kKind>
 __global__ void __launch_bounds__(kThreads) ActivateKernel(PairParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   int64_t row, quad;
   if (!QuadOfThread(p.a, &row, &quad)) return;
   StoreQuad(p.out.data + row * p.out.stride, p.out.cols, p.out.aligned, quad,
@@ -48,6 +50,8 @@ __global__ void __launch_bounds__(kThreads) ActivateKernel(PairParams p) {
 template <ActivationKind kKind>
 __global__ void __launch_bounds__(kThreads)
     RoundedActivateKernel(PairParams p, Global<uint16_t> out, int64_t stride) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t row = index / (stride / 4), quad = index % (stride / 4);
   if (row >= p.a.rows) return;
@@ -57,6 +61,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads) AddKernel(PairParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   int64_t row, quad;
   if (!QuadOfThread(p.a, &row, &quad)) return;
   const Vec4 x = QuadOf(p.a, row, quad), y = QuadOf(p.b, row, quad);

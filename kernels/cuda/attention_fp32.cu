@@ -150,6 +150,8 @@ struct LaneWork {
 };
 
 __global__ void __launch_bounds__(kThreads, 4) Fp32Kernel(AttentionParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const Unit unit = p.units[blockIdx.x];
   if (unit.tile == kNoTile) return;
   const Tile tile = p.tiles[unit.tile];

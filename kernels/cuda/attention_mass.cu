@@ -39,6 +39,8 @@ __device__ __forceinline__ void TurnQuery(const AttentionParams& p, const Segmen
 }
 
 __global__ void __launch_bounds__(kThreads, 16) MassKernel(MassParams m) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const AttentionParams& p = m.attention;
   const int head = static_cast<int>(blockIdx.y), kv_head = head / p.group;
   const int64_t heads = int64_t{p.geometry.kv_heads} * p.group;

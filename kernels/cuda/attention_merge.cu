@@ -10,6 +10,8 @@ constexpr int kThreads = 32 * kWarps;
 
 // A warp a lane; the values' sums are merged a column a thread.
 __global__ void __launch_bounds__(kThreads) MergeKernel(AttentionParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int32_t index = p.merges[blockIdx.x];
   if (index == kNoTile) return;
   const Tile tile = p.tiles[index];

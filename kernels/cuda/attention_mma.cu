@@ -327,6 +327,8 @@ inline constexpr int kResident = kWarps == 1 || kD == 256 ? 1 : (kD == 128 ? 2 :
 template <typename Tiles, int kD, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps, (kResident<kD, kWarps>))
     MmaKernel(AttentionParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const Unit unit = p.units[blockIdx.x];
   if (unit.tile == kNoTile) return;
   const Tile tile = p.tiles[unit.tile];

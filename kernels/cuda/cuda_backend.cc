@@ -83,7 +83,7 @@ class CudaBackend final : public Backend {
                    device.multiprocessors,
                    options.compute == CudaCompute::kBf16},
         uses_graphs_(options.graphs),
-        steps_(attention_) {}
+        steps_(attention_, options.overlapped) {}
   Status Init() {
     KVASIR_ASSIGN_OR_RETURN(loader_, cuda::KvLoader::Create(&rotations_));
     KVASIR_ASSIGN_OR_RETURN(reader_, cuda::KvReader::Create(loader_.get()));

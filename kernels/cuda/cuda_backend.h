@@ -27,6 +27,9 @@ struct CudaOptions {
   // Decode steps are recorded once for each size and launched as one graph. false: kernel by
   // kernel.
   bool graphs = true;
+  // Kernels of a graph take their places while those before them end (programmatic dependent
+  // launch), where compute capability is 9.0 or newer. false: one after the other.
+  bool overlapped = true;
 };
 
 // With what to do about it: kNotFound if there is no driver or no card, kUnavailable if what there

@@ -13,6 +13,8 @@ constexpr int kWarps = kThreads / 32;
 template <WeightFormat kFormat, int kSlices>
 __global__ void __launch_bounds__(kThreads)
     DequantizeKernel(WeightPlanes weight, int64_t first_row, int64_t rows, Global<uint16_t> out) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   const int64_t row = warp / weight.chunks;
   const int chunk = static_cast<int>(warp % weight.chunks);
@@ -31,6 +33,8 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     RoundKernel(Matrix x, Global<uint16_t> out, int64_t stride) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t row = index / (stride / 4), quad = index % (stride / 4);
   if (row >= x.rows) return;
@@ -39,6 +43,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads) PadKernel(Matrix x, Global<float> out, int64_t stride) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t row = index / (stride / 4), quad = index % (stride / 4);
   if (row >= x.rows) return;
@@ -47,6 +53,8 @@ __global__ void __launch_bounds__(kThreads) PadKernel(Matrix x, Global<float> ou
 }
 
 __global__ void __launch_bounds__(kThreads) BiasKernel(Global<const float> bias, Matrix out) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t row = index / out.cols, col = index % out.cols;
   if (row < out.rows) out.data[row * out.stride + col] += bias[col];

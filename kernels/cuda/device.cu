@@ -10,6 +10,8 @@ namespace kvasir::cuda {
 namespace {
 
 std::atomic<uint64_t> frees{0};
+std::atomic<bool> can_overlap{false};      // the card: kernels wait for each other themselves
+thread_local Stream overlapped = nullptr;  // recorded by this thread, with kernels that overlap
 
 Status Failed(const char* what, cudaError_t error) {
   std::string message = "CUDA: ";
@@ -62,6 +64,7 @@ Result<DeviceInfo> OpenDevice() {
   DeviceInfo info;
   info.name = properties.name;
   info.compute = 10 * properties.major + properties.minor;
+  can_overlap = info.compute >= 90;
   info.multiprocessors = properties.multiProcessorCount;
   info.memory_bytes = properties.totalGlobalMem;
   info.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
@@ -146,12 +149,18 @@ Result<bool> HasPassed(Event event) {
 }
 
 // Relaxed: other threads, and this one, may allocate meanwhile.
-Status BeginRecording(Stream stream) {
-  return Done("recording a step", cudaStreamBeginCapture(static_cast<cudaStream_t>(stream),
-                                                         cudaStreamCaptureModeRelaxed));
+Status BeginRecording(Stream stream, bool overlap) {
+  KVASIR_RETURN_IF_ERROR(Done(
+      "recording a step",
+      cudaStreamBeginCapture(static_cast<cudaStream_t>(stream), cudaStreamCaptureModeRelaxed)));
+  overlapped = overlap && can_overlap ? stream : nullptr;
+  return Status::Ok();
 }
 
+bool IsOverlapped(Stream stream) { return overlapped != nullptr && overlapped == stream; }
+
 Result<Graph> EndRecording(Stream stream) {
+  overlapped = nullptr;
   cudaGraph_t graph = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(static_cast<cudaStream_t>(stream), &graph);
   if (ended != cudaSuccess) {

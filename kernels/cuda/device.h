@@ -51,8 +51,11 @@ Result<bool> HasPassed(Event event);
 
 // What is queued on `stream` between these is not done but kept, to be done by every LaunchGraph:
 // with the same arguments, on what memory then holds. Nothing may wait for the stream meanwhile.
+// Kernels that this thread launches between them are `overlapped`, on cards of compute capability
+// 9.0 and newer: each may begin before the one in front is done (AwaitEarlierKernels,
+// platform.cuh). A graph as a whole is not: all that was queued comes before it.
 using Graph = void*;
-Status BeginRecording(Stream stream);
+Status BeginRecording(Stream stream, bool overlapped);
 Result<Graph> EndRecording(Stream stream);
 Status LaunchGraph(Graph graph, Stream stream);
 void DestroyGraph(Graph graph);

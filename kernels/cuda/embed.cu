@@ -11,6 +11,8 @@ constexpr int kThreads = 128;
 template <WeightFormat kFormat, int kSlices>
 __global__ void __launch_bounds__(kThreads)
     EmbedKernel(WeightPlanes table, Global<const int32_t> token_ids, float scale, Matrix out) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x, token = token_ids[row];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int chunk = static_cast<int>(threadIdx.x) / 32; chunk < table.chunks;

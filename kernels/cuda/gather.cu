@@ -8,6 +8,8 @@ constexpr int kThreads = 128;
 
 __global__ void __launch_bounds__(kThreads)
     GatherKernel(Matrix x, Global<const int32_t> rows, Matrix out) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x;
   const Global<const float> from = x.data + rows[row] * x.stride;
   for (int64_t quad = threadIdx.x; quad < QuadsOf(x.cols); quad += kThreads) {

@@ -215,6 +215,7 @@ __device__ __forceinline__ TargetParams TargetOf(const GemvParams& p) {
 template <WeightFormat kFormat, int kSlices, int kRows, GemvKind kKind>
 __global__ void __launch_bounds__(kGemvThreads, LeastBlocks<kFormat, kSlices, kRows, kKind>())
     GemvKernel(GemvParams p) {
+  LetNextBegin();
   using Warp = GemvWarp<kFormat, kSlices, kRows, kKind>;
   const TargetParams target = kKind == GemvKind::kGated ? p.targets[0] : TargetOf(p);
   const WeightPlanes& up = p.targets[1].weight;  // of kGated
@@ -227,7 +228,8 @@ __global__ void __launch_bounds__(kGemvThreads, LeastBlocks<kFormat, kSlices, kR
 #pragma unroll
     for (int r = 0; r < kRows; ++r) warp.sum[o][r] = 0.0f;
   }
-  warp.Load(target.weight, up, 0);  // weights are constant: they need not wait for earlier kernels
+  warp.Load(target.weight, up, 0);  // weights are constant: they need not wait
+  AwaitEarlierKernels();
   GemvRows<kKind> rows;
   rows.x = p.x;
   rows.first = int64_t{blockIdx.y} * kRows;

@@ -17,6 +17,8 @@ struct AppendParams {
 
 // A block a row, a thread a pair of values of K and of V.
 __global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const KvGeometry& g = p.geometry;
   const int64_t row = blockIdx.x;
   const int32_t slot = p.slots[row];
@@ -42,6 +44,8 @@ __global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
 
 // A block a row, a warp a head at a time.
 __global__ void __launch_bounds__(kThreads) AppendInt8Kernel(AppendParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const KvGeometry& g = p.geometry;
   const int64_t row = blockIdx.x;
   const int32_t slot = p.slots[row];

@@ -45,6 +45,8 @@ __device__ __forceinline__ float Stored(const StoredPlane& plane, int64_t index,
 // A thread a pair of values of K and of V of one token's head.
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) LoadKernel(LoadParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const KvGeometry& g = p.geometry;
   const int pairs = g.head_dim / 2;
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -76,6 +78,8 @@ __global__ void __launch_bounds__(kThreads) LoadKernel(LoadParams p) {
 // are only put in order.
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) LoadInt8Kernel(LoadParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const KvGeometry& g = p.geometry;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / 32) + warp;  // token * G + head
@@ -113,6 +117,8 @@ struct ReadParams {
 };
 
 __global__ void __launch_bounds__(kThreads) ReadKernel(ReadParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const KvGeometry& g = p.geometry;
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int d = static_cast<int>(index % g.head_dim);

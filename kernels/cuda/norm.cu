@@ -15,6 +15,8 @@ struct NormParams {
 // A group is a row, or a head's part of it.
 template <bool kBlock>
 __global__ void __launch_bounds__(kNormThreads) NormKernel(NormParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t group =
       kBlock ? blockIdx.x : int64_t{blockIdx.x} * (kNormThreads / 32) + threadIdx.x / 32;
   if (group >= p.x.rows * p.groups) return;  // a whole warp; never a part of a block that sums
@@ -28,6 +30,8 @@ __global__ void __launch_bounds__(kNormThreads) NormKernel(NormParams p) {
 
 template <bool kBlock>
 __global__ void __launch_bounds__(kNormThreads) RoundedNormKernel(NormParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t row =
       kBlock ? blockIdx.x : int64_t{blockIdx.x} * (kNormThreads / 32) + threadIdx.x / 32;
   if (row >= p.x.rows) return;

@@ -3,7 +3,8 @@
 // names in plain C++ and run the kernels on any machine (KVASIR_CUDA_EMULATION names their header).
 //
 // Rules that keep kernels both fast and checkable: global memory through Global<T>, shared memory
-// through SharedAt<T> alone, warp collectives by whole warps, blocks of whole warps.
+// through SharedAt<T> alone, warp collectives by whole warps, blocks of whole warps; and every
+// thread of every kernel calls AwaitEarlierKernels.
 #pragma once
 
 #if defined(KVASIR_CUDA_EMULATION)
@@ -24,6 +25,25 @@ template <typename T>
 using Global = T*;
 template <typename T>
 using Shared = T*;
+
+// ---- order of kernels
+// Kernels of a graph overlap where IsOverlapped says so: the blocks of the next one take their
+// places while this one runs. So every thread waits before it touches global memory, be it to read
+// what an earlier kernel writes or to write what one still reads, and before it ends: then a kernel
+// that is done has all before it done, and whoever waits for the last has waited for all. Weights
+// may be read before (LoadOnce): nothing in a graph writes them.
+__device__ __forceinline__ void AwaitEarlierKernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel may begin when every block of this one has called this or ended: its blocks never
+// take the place of one of these. So it comes first of all.
+__device__ __forceinline__ void LetNextBegin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 // ---- barriers and warp collectives
 __device__ __forceinline__ void SyncBlock() { __syncthreads(); }
@@ -67,7 +87,8 @@ template <typename V, typename T>
 __device__ __forceinline__ V LoadAs(T* from) {
   return *reinterpret_cast<const V*>(from);
 }
-// Read once by the whole grid (weights): leaves the first cache to what is read again.
+// Read once by the whole grid, and constant (weights): leaves the first cache to what is read
+// again.
 template <typename V, typename T>
 __device__ __forceinline__ V LoadOnce(T* from) {
   V value;
@@ -203,6 +224,11 @@ struct LaunchShape {
   size_t shared_bytes = 0;
 };
 
+// Whether what this thread launches on `stream` may begin before the kernel in front is done:
+// while a graph of overlapped kernels is recorded (BeginRecording). Copies and events keep their
+// order, and so does everything outside of graphs.
+bool IsOverlapped(Stream stream);
+
 // Of the last launch on this thread.
 Status LaunchStatus(const char* kernel, int error);
 
@@ -219,6 +245,11 @@ Status Launch(Stream stream, const LaunchShape& shape, void (*kernel)(P...), A&&
   config.blockDim = dim3(shape.threads);
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &overlap;
+  config.numAttrs = IsOverlapped(stream) ? 1 : 0;
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, P(std::forward<A>(arguments))...);
   return error == cudaSuccess ? Status::Ok() : LaunchStatus("kernel", error);
 }

@@ -19,8 +19,8 @@ class RepeatedSteps {
  public:
   using Queue = std::function<Status(const StepBatch&)>;
 
-  explicit RepeatedSteps(const AttentionContext& context)
-      : context_(context), graphs_(context.stream) {}
+  RepeatedSteps(const AttentionContext& context, bool overlapped)
+      : context_(context), graphs_(context.stream, overlapped) {}
 
   // Query heads a kv head, and kv heads, of the attention that a key's steps call.
   void Learn(const StepKey& key, int32_t group, int32_t kv_heads);

@@ -37,6 +37,8 @@ __device__ __forceinline__ int32_t IdOf(uint64_t rank) {
 __device__ __forceinline__ uint64_t Higher(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 __global__ void __launch_bounds__(kBestThreads) BestKernel(SampleParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const int64_t index = blockIdx.y, chunk = blockIdx.x;
   const SampleRow row = RowOf(p, p.draws[index]);
   const int64_t begin = chunk * (kSampleChunk / 4), end = begin + kSampleChunk / 4;
@@ -77,6 +79,8 @@ __device__ __forceinline__ Cut Truncate(const SampleRow& row, const DrawParams& 
 }
 
 __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams p) {
+  LetNextBegin();
+  AwaitEarlierKernels();
   const RowDraw draw = p.draws[blockIdx.x];
   SampleRow row = RowOf(p, draw);
   uint64_t best = 0;

@@ -52,7 +52,7 @@ StepGraphs::Entry& StepGraphs::EntryOf(const Key& key) {
 }
 
 Result<Graph> StepGraphs::Record(const std::function<Status()>& queue) {
-  KVASIR_RETURN_IF_ERROR(BeginRecording(stream_));
+  KVASIR_RETURN_IF_ERROR(BeginRecording(stream_, overlapped_));
   recording_ = true;
   Status queued = Internal("the step was left by an exception");
   const auto end = [&] {

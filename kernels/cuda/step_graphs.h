@@ -36,7 +36,8 @@ class StepGraphs {
     friend bool operator==(const Stamp&, const Stamp&) = default;
   };
 
-  explicit StepGraphs(Stream stream) : stream_(stream) {}
+  // overlapped: BeginRecording's (device.h).
+  StepGraphs(Stream stream, bool overlapped) : stream_(stream), overlapped_(overlapped) {}
   ~StepGraphs();
   StepGraphs(const StepGraphs&) = delete;
   StepGraphs& operator=(const StepGraphs&) = delete;
@@ -62,6 +63,7 @@ class StepGraphs {
   Result<Graph> Record(const std::function<Status()>& queue);
 
   const Stream stream_;
+  const bool overlapped_;
   std::vector<Entry> entries_;
   uint64_t clock_ = 0;
   bool recording_ = false;

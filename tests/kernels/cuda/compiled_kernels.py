@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """What the CUDA compiler made of the kernels, read from what the build keeps: no kernel spills
 registers or has a stack frame, on any architecture (OBJECT.ptxas, what ptxas -v said); in the PTX
-inside the library products are on matrix units, keys come by asynchronous copies, and what is
-streamed comes in 16-byte loads.
+inside the library every kernel lets the next one begin, waits for the one before and has written
+nothing by then, products are on matrix units, keys come by asynchronous copies, and what is streamed
+comes in 16-byte loads.
   compiled_kernels.py LIBRARY OBJECT...
 Exit 1 with every violation in a line. Without arguments: says why it is skipped, exit 77."""
 import pathlib
@@ -68,13 +69,27 @@ def check_registers(objects, complain):
     return len(checked)
 
 
+def check_order(name, body, complain):
+    """Kernels of a graph overlap (platform.cuh, AwaitEarlierKernels)."""
+    before, waits, _ = body.partition("griddepcontrol.wait")
+    if not waits:
+        complain(f"{short(name)}: does not wait for earlier kernels")
+    if re.search(r"\bst\.global|\bcp\.async|\bred\.global|\batom\.global", before):
+        complain(f"{short(name)}: writes before it has waited for earlier kernels")
+    if "griddepcontrol.launch_dependents" not in body:
+        complain(f"{short(name)}: never lets the next kernel begin")
+
+
 def check_ptx(library, complain):
     image = pathlib.Path(library).read_bytes()
     bodies = [b.decode(errors="replace") for b in re.split(rb"(?=\.entry )", image)[1:]]
+    names = [body.split("(", 1)[0].split()[-1] for body in bodies]
+    for name, body in zip(names, bodies):
+        if "Kernel" in name:  # the library's own, not cuBLAS's
+            check_order(name, body, complain)
     for kernel, pattern, least in WANTED:
         named = 0
-        for body in bodies:
-            name = body.split("(", 1)[0].split()[-1]
+        for name, body in zip(names, bodies):
             if not re.search(kernel, name) or is_narrow(name):
                 continue
             named += 1

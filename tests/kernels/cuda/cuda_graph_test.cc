@@ -245,6 +245,18 @@ TEST(CudaGraph, IsRecordedOnceForItsSize) {
   EXPECT_EQ(emulation::CallsSoFar().uploads - before.uploads, 1u);
 }
 
+TEST(CudaGraph, ItsKernelsOverlapUnlessTheyAreToldNotTo) {
+  for (const bool overlapped : {true, false}) {
+    const auto backend =
+        *CreateCudaBackend({.compute = CudaCompute::kF32, .overlapped = overlapped});
+    GraphModel model(*backend, DType::kF32);
+    const auto before = emulation::CallsSoFar();
+    for (int i = 0; i < 3; ++i) model.Decode({1, 3});
+    EXPECT_EQ(Since(before).recordings, 1u);
+    EXPECT_EQ(emulation::CallsSoFar().overlapped - before.overlapped, overlapped ? 1u : 0u);
+  }
+}
+
 TEST(CudaGraph, IsForgottenWhenMemoryIsFreed) {
   const auto plain = Make(CudaCompute::kF32, false), graphs = Make(CudaCompute::kF32, true);
   GraphModel want(*plain, DType::kBF16), got(*graphs, DType::kBF16);
@@ -317,7 +329,7 @@ TEST(StepGraphs, BucketsAndPadding) {
 TEST(StepGraphs, TheOldestGivesWay) {
   const auto stream = *cuda::CreateStream(false);
   {
-    cuda::StepGraphs graphs(stream);
+    cuda::StepGraphs graphs(stream, true);
     int queued = 0;
     const auto run = [&](int32_t rows) {
       EXPECT_TRUE(graphs

@@ -68,12 +68,14 @@ void Block::Run(const std::function<void()>& body, const std::function<void(int)
   enter_ = &enter;
   finished_ = 0;
   for (Thread& thread : all_) {
-    thread.waits = thread.finished = false;
+    thread.waits = thread.finished = thread.awaited = false;
     thread.fibre->Start(&Block::RunBody, this);
   }
   Block* const outer = current_block;
   current_block = this;
+  const bool outer_awaited = awaited_;
   while (finished_ < threads_) RunRound();
+  awaited_ = outer_awaited;
   current_block = outer;
 }
 
@@ -91,8 +93,11 @@ void Block::RunRound() {
     thread.waits = false;
     current_ = index;
     (*enter_)(index);
+    awaited_ = thread.awaited;
     thread.fibre->Resume();
+    thread.awaited = awaited_;
     thread.finished = thread.fibre->finished();
+    if (thread.finished && !thread.awaited) ReportNotAwaited("ends");
     if (thread.finished) ++finished_;
   }
   if (!moved) ReportStall();
@@ -106,6 +111,10 @@ void Block::ReportStall() const {
           thread.site.what, thread.site.file, thread.site.line, finished_, threads_);
   }
   Fault("no thread can go on");
+}
+
+void Block::ReportNotAwaited(const char* does) {
+  Fault("thread %d %s and has not called AwaitEarlierKernels", current_block->current_, does);
 }
 
 void Block::Arrive(Meeting& meeting, int expected, const Site& site) {

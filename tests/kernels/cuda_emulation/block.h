@@ -6,7 +6,9 @@
 //  - threads of a block waiting at different barriers, or some gone while others wait;
 //  - two threads touching the same shared memory, one of them writing, with no barrier between
 //    (SyncBlock; within a warp SyncWarp too; shuffles order no memory);
-//  - shared memory that lies outside of what the launch asked for.
+//  - shared memory that lies outside of what the launch asked for;
+//  - global memory touched, or the kernel left, by a thread that has not awaited earlier kernels
+//    (only constants may be read before).
 // Shared memory begins as 0xFF bytes (NaN) in every block.
 #pragma once
 
@@ -66,6 +68,11 @@ class Block {
 
   // ---- called by the running thread
   int thread() const { return current_; }
+  static void AwaitEarlierKernels() { awaited_ = true; }
+  // An access to global memory that earlier kernels may touch.
+  static void CheckAwaited() {
+    if (!awaited_) ReportNotAwaited("touches global memory");
+  }
   void SyncBlock(const Site& site);
   // A collective of the running thread's whole warp: each lane leaves `bytes` of input, the last
   // one to come calls combine(inputs, outputs), arrays of 32 lanes, and each lane gets its output.
@@ -113,7 +120,7 @@ class Block {
  private:
   struct Thread {
     std::unique_ptr<Fibre> fibre;
-    bool waits = false, finished = false;
+    bool waits = false, finished = false, awaited = false;
     uint64_t done = 0;  // value of its barrier's counter that frees it
     const uint64_t* counter = nullptr;
     Site site;
@@ -146,6 +153,7 @@ class Block {
   void RunRound();
   bool Ready(const Thread& thread) const;
   [[noreturn]] void ReportStall() const;
+  [[noreturn]] static void ReportNotAwaited(const char* does);
   void Arrive(Meeting& meeting, int expected, const Site& site);
   void Wait(Meeting& meeting, uint64_t passed);
   // Whether an earlier access is ordered before one that the running thread makes now.
@@ -173,6 +181,8 @@ class Block {
     uint64_t block_epoch = 1;
   };
   static thread_local Kept kept_;
+  // By the running thread; outside of kernels, true.
+  static inline constinit thread_local bool awaited_ = true;
 
   const int threads_;
   const size_t shared_bytes_;

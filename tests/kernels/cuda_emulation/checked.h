@@ -1,5 +1,6 @@
 // Global<T> and Shared<T> in the emulation: pointers that check every access. A Global stays
-// within the buffer in which it began; a Shared goes through Block::Touch. In CUDA both are T*.
+// within the buffer in which it began, and is used when earlier kernels are done; a Shared goes
+// through Block::Touch. In CUDA both are T*.
 #pragma once
 
 #include <cstring>
@@ -35,9 +36,16 @@ class Global {
 
   T* raw() const { return pointer_; }
   const emulation::Extent& extent() const { return extent_; }
-  // What lies behind `pointer` if `bytes` bytes there are in the buffer and it is aligned.
+  // What lies behind `pointer` if `bytes` bytes there are in the buffer and it is aligned, for
+  // accesses that come after earlier kernels'.
   template <typename U>
   U* Checked(U* pointer, size_t bytes, size_t alignment) const {
+    emulation::Block::CheckAwaited();
+    return CheckedConstant(pointer, bytes, alignment);
+  }
+  // The same of what no kernel writes.
+  template <typename U>
+  U* CheckedConstant(U* pointer, size_t bytes, size_t alignment) const {
     const auto* const begin = reinterpret_cast<const char*>(pointer);
     if (begin < extent_.begin || begin + bytes > extent_.end) {
       emulation::Fault("access out of bounds: %zu bytes at %td of a buffer of %td", bytes,

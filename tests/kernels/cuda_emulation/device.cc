@@ -161,8 +161,9 @@ Result<bool> HasPassed(Event event) {
   return emulation::HasRun(event);
 }
 
-Status BeginRecording(Stream stream) {
+Status BeginRecording(Stream stream, bool overlapped) {
   KVASIR_RETURN_IF_ERROR(State());
+  if (overlapped) emulation::Count(&emulation::DeviceCalls::overlapped);
   emulation::Count(&emulation::DeviceCalls::recordings);
   emulation::BeginRecording(stream);
   return Status::Ok();

@@ -21,6 +21,7 @@ struct DeviceCalls {
   size_t waits = 0;        // of a host thread for the card
   size_t uploads = 0;
   size_t recordings = 0, graphs = 0;  // graphs: launches of them
+  size_t overlapped = 0;              // recordings of kernels that overlap
   size_t unpinned = 0;                // copies from or to memory that is not pinned: they may wait
 };
 DeviceCalls CallsSoFar();

@@ -38,6 +38,7 @@ std::vector<float> Iota(size_t count) {
 
 // Sum of a block's values through shared memory; without its barriers, wrong.
 __global__ void SumKernel(Global<const float> in, Global<float> out, bool barrier, bool end) {
+  AwaitEarlierKernels();
   const auto shared = SharedAt<float>(0);
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
   shared[thread] = in[static_cast<int>(blockIdx.x) * threads + thread];
@@ -70,6 +71,7 @@ TEST(CudaEmulationDeathTest, AccessBehindABuffer) {
 }
 
 __global__ void OffsetKernel(Global<const float> in, Global<float> out, int offset, bool wide) {
+  AwaitEarlierKernels();
   if (wide) {
     out[0] = LoadAs<Vec4>(in + offset).x;
   } else {
@@ -107,7 +109,10 @@ TEST(CudaEmulationDeathTest, TheHostCannotTouchDeviceMemory) {
   EXPECT_EXIT([[maybe_unused]] const float seen = device[0], testing::KilledBySignal(SIGSEGV), "");
 }
 
-__global__ void SharedEndKernel(int index) { SharedAt<float>(0)[index] = 1; }
+__global__ void SharedEndKernel(int index) {
+  AwaitEarlierKernels();
+  SharedAt<float>(0)[index] = 1;
+}
 
 TEST(CudaEmulationDeathTest, AccessBehindSharedMemory) {
   EXPECT_DEATH(EXPECT_TRUE(Launch(nullptr, {1, 1, 32, 64}, SharedEndKernel, 16).ok()),
@@ -117,6 +122,7 @@ TEST(CudaEmulationDeathTest, AccessBehindSharedMemory) {
 // kind 0: half the threads leave before a barrier; 1: they wait at another; 2: one lane misses a
 // shuffle.
 __global__ void DivergentKernel(int kind) {
+  AwaitEarlierKernels();
   const int thread = static_cast<int>(threadIdx.x);
   if (kind == 0 && thread >= 32) return;
   if (kind == 1 && thread >= 32) {
@@ -137,6 +143,7 @@ TEST(CudaEmulationDeathTest, DivergentBarriers) {
 
 // Lanes of a warp exchange through shared memory, ordered by SyncWarp or by a mere shuffle.
 __global__ void WarpExchangeKernel(Global<float> out, bool barrier) {
+  AwaitEarlierKernels();
   const auto shared = SharedAt<float>(0);
   const int lane = static_cast<int>(threadIdx.x);
   shared[lane] = static_cast<float>(lane);
@@ -161,6 +168,7 @@ TEST(CudaEmulationDeathTest, SyncWarpOrdersAndShufflesDoNot) {
 }
 
 __global__ void CollectivesKernel(Global<float> out) {
+  AwaitEarlierKernels();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float sum = static_cast<float>(threadIdx.x);
   for (int mask = 16; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
@@ -179,6 +187,7 @@ TEST(CudaEmulation, WarpCollectives) {
 
 // Copies that nobody waits for are not there; memory nobody wrote is NaN.
 __global__ void CopyKernel(Global<const uint16_t> in, Global<uint16_t> out, bool wait) {
+  AwaitEarlierKernels();
   const auto shared = SharedAt<uint16_t>(0);
   const int lane = static_cast<int>(threadIdx.x);
   CopyAsync16(shared + 8 * lane, in + 8 * lane, lane != 3);
@@ -210,6 +219,7 @@ TEST(CudaEmulationDeathTest, ReadingBeforeACopyArrives) {
 // c[16][8] = a[16][16] * b[16][8] through shared memory, b as [n][k] or, transposed, as [k][n].
 __global__ void MatrixKernel(Global<const uint16_t> a, Global<const uint16_t> b, Global<float> c,
                              bool transposed) {
+  AwaitEarlierKernels();
   const auto sa = SharedAt<uint16_t>(0), sb = SharedAt<uint16_t>(512);
   const int lane = static_cast<int>(threadIdx.x);
   for (int i = lane; i < 256; i += 32) sa[i] = a[i];
@@ -255,6 +265,7 @@ TEST(CudaEmulation, MatrixProductOfAWarp) {
 
 // Every thread adds to a few shared counters; `barrier` before they are read.
 __global__ void CountKernel(Global<uint32_t> out, bool barrier, bool plain) {
+  AwaitEarlierKernels();
   const auto counts = SharedAt<uint64_t>(0);
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < 4) counts[thread] = 0;
@@ -287,6 +298,7 @@ TEST(CudaEmulationDeathTest, AtomicAdditionsRaceWithOtherAccesses) {
 }
 
 __global__ void ScanKernel(Global<uint32_t> out) {
+  AwaitEarlierKernels();
   uint32_t value = 1;
   for (int step = 1; step < 32; step *= 2) {
     const uint32_t before = ShuffleUp(value, step);
@@ -299,6 +311,40 @@ TEST(CudaEmulation, ShufflesUp) {
   const Filled<uint32_t> out(std::vector<uint32_t>(32));
   EXPECT_TRUE(Launch(nullptr, {}, ScanKernel, out.data()).ok());
   for (uint32_t i = 0; i < 32; ++i) EXPECT_EQ(out.values()[i], i + 1);
+}
+
+// What a thread does before it has awaited earlier kernels; two of the warp, for the end.
+enum class Early { kConstant, kRead, kWideRead, kWrite, kCopy, kEnd };
+
+__global__ void EarlyKernel(Global<uint16_t> data, Early early) {
+  uint32_t constant = 0;
+  if (early == Early::kConstant) constant = LoadOnce<uint32_t>(data);
+  if (early == Early::kRead) constant = data[0];
+  if (early == Early::kWideRead) constant = LoadAs<uint32_t>(data);
+  if (early == Early::kWrite) StoreAs(data, constant);
+  if (early == Early::kCopy) CopyAsync16(SharedAt<uint16_t>(0), data, true);
+  if (early == Early::kEnd && threadIdx.x / 2 == 5) return;
+  LetNextBegin();
+  AwaitEarlierKernels();
+  if (threadIdx.x == 0) data[7] = static_cast<uint16_t>(constant);
+}
+
+uint16_t RunEarly(Early early) {
+  const Filled<uint16_t> data({3, 0, 0, 0, 0, 0, 0, 0});
+  EXPECT_TRUE(Launch(nullptr, {1, 1, 32, 16}, EarlyKernel, data.data(), early).ok());
+  return data.values()[7];
+}
+
+TEST(CudaEmulationDeathTest, EarlierKernelsAreAwaitedBeforeAllButConstants) {
+  EXPECT_EQ(RunEarly(Early::kConstant), 3);
+  for (const Early early : {Early::kRead, Early::kWideRead, Early::kWrite, Early::kCopy}) {
+    EXPECT_DEATH(RunEarly(early),
+                 "thread .* touches global memory and has not called AwaitEarlierKernels");
+  }
+}
+
+TEST(CudaEmulationDeathTest, EveryThreadAwaitsEarlierKernels) {
+  EXPECT_DEATH(RunEarly(Early::kEnd), "thread 1[01] ends and has not called AwaitEarlierKernels");
 }
 
 TEST(CudaEmulation, LaunchesAndAllocationsCanBeMadeToFail) {

@@ -71,6 +71,10 @@ inline emulation::Site SiteOf(const char* what, const Where& where) {
 }
 inline emulation::Block& ThisBlock() { return *emulation::Block::Current(); }
 
+// ---- order of kernels
+inline void AwaitEarlierKernels() { emulation::Block::AwaitEarlierKernels(); }
+inline void LetNextBegin() {}
+
 // ---- barriers and warp collectives
 inline void SyncBlock(const Where& where = Where::current()) {
   ThisBlock().SyncBlock(SiteOf("SyncBlock", where));
@@ -180,7 +184,9 @@ V LoadAs(const Global<T>& from) {
 }
 template <typename V, typename T>
 V LoadOnce(const Global<T>& from) {
-  return LoadAs<V>(from);
+  V value;
+  std::memcpy(&value, from.CheckedConstant(from.raw(), sizeof(V), alignof(V)), sizeof(V));
+  return value;
 }
 template <typename V, typename T>
 void StoreAs(const Global<T>& to, const V& value) {
