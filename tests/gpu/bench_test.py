@@ -69,6 +69,7 @@ def main():
     chunk = 2 * (2 * 40 * 64 + 4 * 64 + 4 * 40)
     expect(work("KV loads", "40 tokens", "GB/s") == chunk, "bytes of a chunk")
     expect(work("Generation", "prefill of 24", "tokens/s") == 24, "tokens of a prompt")
+    expect(work("Generation", "kernels one by one, decode, batch 1", "tokens/s"), "kernels one by one")
     expect(work("Generation", "prefill of 24", "TFLOP/s") == prefill_work(24), "work of a prompt")
     same = [f for f in figures if "same best token" in f["name"]]
     expect(len(same) == 4 and all(f["value"] == 2 for f in same), "CPU and emulation disagree")

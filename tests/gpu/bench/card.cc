@@ -15,9 +15,10 @@ double Now() {
 
 }  // namespace
 
-Result<std::shared_ptr<Backend>> OpenCard(CudaCompute compute) {
+Result<std::shared_ptr<Backend>> OpenCard(CudaCompute compute, bool overlapped) {
   CudaOptions options;
   options.compute = compute;
+  options.overlapped = overlapped;
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateCudaBackend(options));
   return std::shared_ptr<Backend>(std::move(backend));
 }

@@ -41,7 +41,7 @@ Status RunFirstToken(Bench& bench);
 Status RunLogits(Bench& bench);
 Status RunGreedyText(Bench& bench);
 
-Result<std::shared_ptr<Backend>> OpenCard(CudaCompute compute);
+Result<std::shared_ptr<Backend>> OpenCard(CudaCompute compute, bool overlapped = true);
 
 // Waits until everything queued on the backend is done; its first error.
 class Finisher {
