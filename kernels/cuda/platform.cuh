@@ -88,15 +88,16 @@ __device__ __forceinline__ V LoadAs(T* from) {
   return *reinterpret_cast<const V*>(from);
 }
 // Read once by the whole grid, and constant (weights): leaves the first cache to what is read
-// again.
+// again. Not .nc, and volatile: what is asked for before AwaitEarlierKernels would else be moved
+// behind it.
 template <typename V, typename T>
 __device__ __forceinline__ V LoadOnce(T* from) {
   V value;
   if constexpr (sizeof(V) == 16) {
     uint32_t w[4];
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
-        : "l"(from));
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
+                 : "l"(from));
     __builtin_memcpy(&value, w, 16);
   } else {
     value = *reinterpret_cast<const V*>(from);
