@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -32,13 +34,17 @@ Status CheckOptions(const EngineOptions& options, const ModelConfig& config) {
   return Status::Ok();
 }
 
+bool Drafts(const EngineOptions& options) {
+  return options.draft_model != nullptr && options.draft_tokens != 0;
+}
+
 // Null if none is wanted.
 Result<std::unique_ptr<DraftModel>> MakeDraftModel(const Model& model,
                                                    const std::shared_ptr<Backend>& backend,
                                                    const EngineOptions& options) {
   if (options.draft_model == nullptr) return std::unique_ptr<DraftModel>();
   KVASIR_RETURN_IF_ERROR(CheckSameVocabulary(model, *options.draft_model));
-  if (options.draft_tokens == 0) return std::unique_ptr<DraftModel>();
+  if (!Drafts(options)) return std::unique_ptr<DraftModel>();
   if (options.draft_window < 1) {
     return InvalidArgument("draft_window is " + N(options.draft_window) +
                            "; it must be at least 1");
@@ -49,6 +55,17 @@ Result<std::unique_ptr<DraftModel>> MakeDraftModel(const Model& model,
   draft.balance_ids = options.balance_ids;
   draft.window = options.draft_window;
   return DraftModel::Create(options.draft_model, backend, draft);
+}
+
+// Products of every step that the engine will make. Before the pools are there: trials need room.
+Result<double> PrepareSteps(const Model& model, Backend& backend, const EngineOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  KVASIR_RETURN_IF_ERROR(PrepareForward(model, backend, options.step_rows));
+  if (Drafts(options)) {
+    const int32_t rows = std::max(DraftModel::kCatchUpRows, options.max_sequences);
+    KVASIR_RETURN_IF_ERROR(PrepareForward(*options.draft_model, backend, rows));
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 }  // namespace
@@ -66,13 +83,15 @@ Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> mode
                            std::to_string(layout.BytesPerBlock()) +
                            " bytes; it must hold 1 to 67108864 blocks");
   }
+  KVASIR_ASSIGN_OR_RETURN(const double prepare_seconds, PrepareSteps(*model, *backend, options));
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<KvPool> pool,
                           MakeKvPool(*model, *backend, options.kv_dtype,
                                      static_cast<int32_t>(blocks), options.balance_ids));
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<DraftModel> draft,
                           MakeDraftModel(*model, backend, options));
-  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
-      std::move(model), std::move(backend), std::move(pool), std::move(draft), options));
+  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(model), std::move(backend),
+                                                              std::move(pool), std::move(draft),
+                                                              options, prepare_seconds));
 }
 
 }  // namespace kvasir

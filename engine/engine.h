@@ -67,6 +67,7 @@ struct EngineOptions {
 };
 
 struct EngineStats {
+  double prepare_seconds = 0;  // at start: choosing how products are computed
   int32_t running = 0, waiting = 0;
   int32_t blocks_total = 0, blocks_free = 0;
   uint64_t steps = 0, rows = 0, tokens_generated = 0, requests_finished = 0;

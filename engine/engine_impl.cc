@@ -23,7 +23,7 @@ double CostOf(const Model* draft, const Model& model) {
 
 EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backend> backend,
                        std::unique_ptr<KvPool> kv_pool, std::unique_ptr<DraftModel> draft_model,
-                       const EngineOptions& options)
+                       const EngineOptions& options, double prepare_seconds)
     : backend_(std::move(backend)),
       model_(std::move(model)),
       options_(options),
@@ -39,6 +39,7 @@ EngineImpl::EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backe
     for (int32_t block = 0; block < blocks_.total(); ++block) Poison(block);
   }
   stats_.blocks_total = blocks_.total();
+  stats_.prepare_seconds = prepare_seconds;
   thread_ = std::thread([this] { Loop(); });
 }
 

@@ -28,7 +28,7 @@ class EngineImpl final : public Engine {
  public:
   EngineImpl(std::shared_ptr<const Model> model, std::shared_ptr<Backend> backend,
              std::unique_ptr<KvPool> kv_pool, std::unique_ptr<DraftModel> draft_model,
-             const EngineOptions& options);
+             const EngineOptions& options, double prepare_seconds);
   ~EngineImpl() override;
 
   Result<RequestId> Submit(Request request) override;

@@ -1,7 +1,9 @@
 #include "service/runtime.h"
 
 #include <chrono>
+#include <cmath>
 #include <filesystem>
+#include <string>
 #include <utility>
 
 #include "cache/fusion_policy.h"
@@ -49,6 +51,12 @@ Result<std::unique_ptr<Runtime>> StartOn(std::unique_ptr<Backend> backend, const
 Result<std::unique_ptr<Runtime>> StartOnCpu(const Config& config) {
   KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeCpuBackend(config));
   return StartOn(std::move(backend), config);
+}
+
+void LogPreparation(double seconds) {
+  if (seconds < 1) return;
+  std::string line = "timing the ways to compute the model's products took ";
+  LogInfo(line.append(std::to_string(std::lround(seconds))).append(" s"));
 }
 
 Status WithRemedy(const Status& status) {
@@ -120,6 +128,7 @@ Status Runtime::Build(RuntimeParts parts) {
     KVASIR_ASSIGN_OR_RETURN(engine_options.balance_ids, tokenizer_->Encode(kPrimerText));
   }
   KVASIR_ASSIGN_OR_RETURN(engine_, Engine::Create(model_, backend_, engine_options));
+  LogPreparation(engine_->stats().prepare_seconds);
   KVASIR_RETURN_IF_ERROR(BuildEncoding());
   prefix_index_ = std::make_unique<PrefixIndex>();
   TieredCacheOptions options;

@@ -299,6 +299,16 @@ Result<TensorView> Workspace::Get(size_t slot, int64_t rows, int64_t cols) {
   return F32View(buffer->f32(), rows, cols);
 }
 
+Status PrepareForward(const Model& model, Backend& backend, int64_t most_rows) {
+  std::vector<const PackedWeight*> weights = {&model.OutputHead()};
+  for (const LayerWeights& w : model.layers) {
+    for (const auto* weight : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down}) {
+      weights.push_back(weight->get());
+    }
+  }
+  return backend.Prepare(weights, most_rows);
+}
+
 Status Forward(const Model& model, KvPool& pool, const StepBatch& batch, Workspace& workspace,
                const ForwardOptions& options, std::vector<float>* logits) {
   KVASIR_CHECK(pool.layout().layers == model.config.layers);

@@ -54,6 +54,9 @@ struct ForwardOptions {
   std::vector<int32_t>* tokens = nullptr;
 };
 
+// Lets the backend prepare for passes of up to so many rows (Backend::Prepare).
+Status PrepareForward(const Model& model, Backend& backend, int64_t most_rows);
+
 // Writes K and V of all rows into the pool, and the logits of batch.logit_rows that are not drawn
 // from, [rows][V] in their order, to host memory `logits` (resized). After an error, the backend's
 // among them, nothing that was written counts.

@@ -154,6 +154,13 @@ class Backend {
   // data: row-major [N][K] of `dtype` (GGUF blocks run along K). May be freed afterwards.
   virtual Result<std::unique_ptr<PackedWeight>> Pack(DType dtype, const void* data, int64_t n,
                                                      int64_t k) = 0;
+  // Does beforehand what would otherwise be done when products of these weights first meet so many
+  // rows, up to `most_rows`: before the first step, on its thread or with nobody else calling. What
+  // is computed is the same without. kResourceExhausted if there is no memory for such products.
+  virtual Status Prepare(std::span<const PackedWeight* const> weights, int64_t most_rows) {
+    (void)weights, (void)most_rows;
+    return Status::Ok();
+  }
 
   // ---- KV pool ------------------------------------------------------------------------------
   // key_balance: [L][G][D] > 0, or empty = ones. Pools of kI8 keep turned keys divided by it and

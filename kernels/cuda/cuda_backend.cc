@@ -125,6 +125,10 @@ class CudaBackend final : public Backend {
     KVASIR_ASSIGN_OR_RETURN(auto weight, CudaWeight::Create(dtype, data, n, k, stream_.get()));
     return std::unique_ptr<PackedWeight>(std::move(weight));
   }
+  Status Prepare(std::span<const PackedWeight* const> weights, int64_t most_rows) override {
+    KVASIR_RETURN_IF_ERROR(status());
+    return products_.Prepare(weights, most_rows);
+  }
 
   // ---- KV pool
   Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,

@@ -1,7 +1,7 @@
-// Gemm by cuBLASLt, with algorithms chosen by trial (gemm_choice.h) when a weight's shape is first
-// used with so many rows. That takes some milliseconds, once in the life of a backend; while a
-// stream is being captured nothing can be tried, and the algorithm that says what the bits are
-// does.
+// Gemm by cuBLASLt, with algorithms chosen by trial (gemm_choice.h): at start for the shapes and
+// numbers of rows that are expected, and otherwise when one is first met. That takes some
+// milliseconds, once in the life of a backend; while a stream is being captured nothing can be
+// tried, and the algorithm that says what the bits are does.
 #include <map>
 #include <utility>
 
@@ -26,6 +26,21 @@ class CublasGemm final : public Gemm {
     KVASIR_ASSIGN_OR_RETURN(const Plan* plan, PlanFor(stream, args));
     return plan->product.Run(stream, plan->algorithm,
                              {args.weight, args.x, args.out, args.accumulate});
+  }
+
+  // For outputs that begin at a multiple of 16 bytes, as those of whole matrices do.
+  Status Prepare(Stream stream, const uint16_t* weight, int64_t n, int64_t k,
+                 int64_t most_rows) override {
+    GemmArgs args;
+    args.weight = weight;
+    args.n = n;
+    args.k = k;
+    for (const int64_t rows : RowBuckets(most_rows)) {
+      args.rows = rows;
+      bool keep = true;
+      KVASIR_RETURN_IF_ERROR(AlgorithmFor(stream, args, &keep).status());
+    }
+    return Status::Ok();
   }
 
  private:

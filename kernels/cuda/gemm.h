@@ -25,6 +25,10 @@ class Gemm {
   // out = (accumulate ? out : 0) + x * weight^T. A row's bits do not depend on the other rows, nor
   // on their number.
   virtual Status Multiply(Stream stream, const GemmArgs& args) = 0;
+  // Chooses how products of weights bf16 [n][k], of which this is one, are computed for up to
+  // `most_rows` rows. Multiply chooses for what it meets without; how never changes the bits.
+  virtual Status Prepare(Stream stream, const uint16_t* weight, int64_t n, int64_t k,
+                         int64_t most_rows) = 0;
 };
 
 Result<std::unique_ptr<Gemm>> CreateGemm();

@@ -18,6 +18,12 @@ int64_t RowBucket(int64_t rows) {
   return bucket;
 }
 
+std::vector<int64_t> RowBuckets(int64_t most_rows) {
+  std::vector<int64_t> buckets = {kProbeRows};
+  while (buckets.back() < RowBucket(most_rows)) buckets.push_back(2 * buckets.back());
+  return buckets;
+}
+
 std::vector<uint16_t> MakeProbe(int64_t k) {
   std::vector<uint16_t> probe(static_cast<size_t>(kProbeRows * k));
   uint64_t state = 0x9E3779B97F4A7C15u;

@@ -16,6 +16,8 @@ namespace kvasir::cuda {
 
 // Algorithms are chosen for 16, 32, 64, ... 2048 rows, and those used up to so many (and beyond).
 int64_t RowBucket(int64_t rows);
+// Those that products of up to `most_rows` rows come upon.
+std::vector<int64_t> RowBuckets(int64_t most_rows);
 
 // Rows in which algorithms are compared: a larger product repeats them.
 inline constexpr int64_t kProbeRows = 16;

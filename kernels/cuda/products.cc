@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "kernels/cuda/activate.cuh"
@@ -15,6 +17,13 @@ namespace {
 constexpr int64_t kDequantizedValues = int64_t{64} << 20;
 
 }  // namespace
+
+int64_t OutputsAtOnce(const WeightLayout& layout) {
+  if (layout.format == WeightFormat::kBF16) return layout.n;
+  constexpr int64_t kTogether = 64;  // each part of the output begins as well as the whole
+  const int64_t fits = kDequantizedValues / layout.padded_inputs() / kTogether * kTogether;
+  return std::min(std::max(fits, kTogether), layout.n);
+}
 
 Result<std::unique_ptr<CudaWeight>> CudaWeight::Create(DType dtype, const void* data, int64_t n,
                                                        int64_t k, Stream stream) {
@@ -139,29 +148,61 @@ Status Products::MultiplyInBf16(const uint16_t* x, int64_t rows, const GemvTarge
   args.rows = rows;
   args.accumulate = accumulate;
   args.out_stride = target.out.row_stride;
-  if (layout.format == WeightFormat::kBF16) {
-    args.weight = static_cast<const uint16_t*>(target.weight);
-    args.n = layout.n;
-    args.out = target.out.f32();
-    return gemm_->Multiply(stream_, args);
-  }
-  constexpr int64_t kTogether = 64;  // outputs: each part of `out` begins as well as the whole
-  const int64_t fits = kDequantizedValues / k / kTogether * kTogether;
-  const int64_t most = std::min(std::max(fits, kTogether), layout.n);
-  KVASIR_ASSIGN_OR_RETURN(const Scratch bf16, TakeBf16(most, k));
-  for (int64_t first = 0; first < layout.n; first += most) {
-    args.n = std::min(most, layout.n - first);
-    KVASIR_RETURN_IF_ERROR(
-        DequantizeToBf16(stream_, layout, target.weight, first, args.n, bf16.As<uint16_t>()));
-    args.weight = bf16.As<uint16_t>();
+  return ForEachPart(layout, target.weight, [&](const uint16_t* part, int64_t first, int64_t n) {
+    args.weight = part;
+    args.n = n;
     args.out = target.out.f32() + first;
-    KVASIR_RETURN_IF_ERROR(gemm_->Multiply(stream_, args));
+    return gemm_->Multiply(stream_, args);
+  });
+}
+
+template <typename Use>
+Status Products::ForEachPart(const WeightLayout& layout, const void* weight, const Use& use) {
+  if (layout.format == WeightFormat::kBF16) {
+    return use(static_cast<const uint16_t*>(weight), 0, layout.n);
+  }
+  const int64_t most = OutputsAtOnce(layout);
+  KVASIR_ASSIGN_OR_RETURN(const Scratch bf16, TakeBf16(most, layout.padded_inputs()));
+  for (int64_t first = 0; first < layout.n; first += most) {
+    const int64_t n = std::min(most, layout.n - first);
+    KVASIR_RETURN_IF_ERROR(
+        DequantizeToBf16(stream_, layout, weight, first, n, bf16.As<uint16_t>()));
+    KVASIR_RETURN_IF_ERROR(use(bf16.As<uint16_t>(), first, n));
   }
   return Status::Ok();
 }
 
 Result<Scratch> Products::TakeBf16(int64_t rows, int64_t cols) {
   return buffers_->Take(sizeof(uint16_t) * static_cast<size_t>(rows * cols));
+}
+
+// Weights of one shape and kind are cut and multiplied alike: the first one stands for all.
+Status Products::Prepare(std::span<const PackedWeight* const> weights, int64_t most_rows) {
+  if (IsInF32(most_rows)) return Status::Ok();
+  std::set<std::tuple<bool, int64_t, int64_t>> seen;
+  for (const PackedWeight* packed : weights) {
+    const auto& weight = static_cast<const CudaWeight&>(*packed);
+    const WeightLayout& layout = weight.layout();
+    const int64_t k = layout.padded_inputs();
+    if (!seen.emplace(layout.format == WeightFormat::kBF16, layout.n, k).second) continue;
+    // Held, as in a product, beside the memory of what is dequantised.
+    KVASIR_ASSIGN_OR_RETURN(const std::vector<Scratch> inputs, TakeInputs(k, most_rows));
+    const auto prepare = [&](const uint16_t* part, int64_t, int64_t n) {
+      return gemm_->Prepare(stream_, part, n, k, most_rows);
+    };
+    KVASIR_RETURN_IF_ERROR(ForEachPart(layout, weight.data(), prepare));
+  }
+  return Synchronize(stream_);
+}
+
+// One of every size that products of up to so many rows take.
+Result<std::vector<Scratch>> Products::TakeInputs(int64_t k, int64_t most_rows) {
+  std::vector<Scratch> inputs;
+  for (int64_t rows = kGemvRows + 1;; rows = std::min(2 * rows, most_rows)) {
+    KVASIR_ASSIGN_OR_RETURN(Scratch input, TakeBf16(rows, k));
+    inputs.push_back(std::move(input));
+    if (rows == most_rows) return inputs;
+  }
 }
 
 }  // namespace kvasir::cuda

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/core/backend.h"
 #include "kernels/cuda/device_buffers.h"
@@ -31,6 +32,10 @@ class CudaWeight final : public PackedWeight {
   void* data_ = nullptr;
 };
 
+// How many outputs of a weight are multiplied in bf16 at a time, the last ones aside: all of a
+// weight of bf16, of others as many as are dequantised together.
+int64_t OutputsAtOnce(const WeightLayout& layout);
+
 class Products {
  public:
   // gemm null = everything in fp32.
@@ -44,6 +49,9 @@ class Products {
   Status FeedForward(const NormedRows& in, const FeedForwardWeights& weights, bool accumulate,
                      const TensorView& gate, const TensorView& up, const TensorView& out);
 
+  // Backend::Prepare: how the library multiplies each shape of them, and the memory that takes.
+  Status Prepare(std::span<const PackedWeight* const> weights, int64_t most_rows);
+
  private:
   bool IsInF32(int64_t rows) const { return gemm_ == nullptr || rows <= kGemvRows; }
   Status GateInF32(const NormedRows& in, const FeedForwardWeights& weights, const TensorView& gate,
@@ -54,6 +62,10 @@ class Products {
   Status MatMulInBf16(const uint16_t* x, int64_t rows, const GemvTarget& target, bool accumulate);
   Status MultiplyInBf16(const uint16_t* x, int64_t rows, const GemvTarget& target, bool accumulate);
   Result<Scratch> TakeBf16(int64_t rows, int64_t cols);
+  // use(outputs [n][K] as bf16, the first one's index, n) for all of the weight's, in order.
+  template <typename Use>
+  Status ForEachPart(const WeightLayout& layout, const void* weight, const Use& use);
+  Result<std::vector<Scratch>> TakeInputs(int64_t k, int64_t most_rows);
 
   Stream stream_;
   DeviceBuffers* buffers_;

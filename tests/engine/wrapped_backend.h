@@ -33,6 +33,9 @@ class WrappedBackend : public Backend {
                                              int64_t k) override {
     return inner_->Pack(dtype, data, n, k);
   }
+  Status Prepare(std::span<const PackedWeight* const> weights, int64_t most_rows) override {
+    return inner_->Prepare(weights, most_rows);
+  }
   using Backend::CreateKvPool;
   Result<std::unique_ptr<KvPool>> CreateKvPool(const KvLayout& layout, int32_t blocks,
                                                std::span<const float> key_balance) override {

@@ -184,6 +184,33 @@ TEST(CudaEngine, ChunksAreSavedLoadedAndReadBack) {
   EXPECT_EQ(reused.tokens, fresh.tokens);
 }
 
+// Of the library's algorithms, by the engine and a draft model, with a pool that is balanced first.
+TEST(CudaEngine, WhatStepsMultiplyIsTriedBeforeTheFirstOne) {
+  const auto cuda = test::LoadTiny(Cuda(CudaCompute::kBf16), Model(64));
+  test::TinyModelOptions smaller = Model(32);
+  smaller.layers = 1;
+  const auto draft = LoadGgufModel(test::WriteTinyModel(smaller), *cuda.backend);
+  ASSERT_TRUE(draft.ok());
+  EngineOptions options = test::ExactOptions(size_t{2} << 20);
+  options.kv_dtype = DType::kI8;
+  options.poison_blocks = false;  // takes the emulated card long
+  options.step_rows = 40;
+  options.draft_model = *draft;
+  options.draft_tokens = 2;
+  const size_t before = emulation::CallsSoFar().trials;
+  const auto engine = test::MakeEngine(cuda, options);
+  const size_t tried = emulation::CallsSoFar().trials;
+  EXPECT_GT(tried, before);
+  std::vector<Request> requests;
+  for (const int32_t length : {30, 90, 9, 12}) {
+    requests.push_back(Ask({Fresh(RandomTokens(length, static_cast<uint64_t>(length)))}, 5));
+  }
+  for (const Answer& answer : RunAll(*engine, std::move(requests))) {
+    EXPECT_TRUE(answer.end.status.ok()) << answer.end.status.ToString();
+  }
+  EXPECT_EQ(emulation::CallsSoFar().trials, tried);
+}
+
 class CudaEngineErrors : public testing::Test {
  protected:
   ~CudaEngineErrors() override {

@@ -15,6 +15,14 @@ TEST(GemmChoice, BucketsDoubleUpToTheLast) {
   EXPECT_EQ(RowBucket(1 << 20), 2048);
 }
 
+TEST(GemmChoice, EveryNumberOfRowsUpToTheMostHasItsBucket) {
+  EXPECT_EQ(RowBuckets(9), (std::vector<int64_t>{16}));
+  EXPECT_EQ(RowBuckets(256), (std::vector<int64_t>{16, 32, 64, 128, 256}));
+  EXPECT_EQ(RowBuckets(257).back(), 512);
+  EXPECT_EQ(RowBuckets(1 << 20).size(), 8u);
+  EXPECT_EQ(RowBuckets(1 << 20).back(), 2048);
+}
+
 TEST(GemmChoice, TrialsTakeWholeProbesAndLittleMemory) {
   EXPECT_EQ(TrialRows(16, 4096, 4096), 16);
   EXPECT_EQ(TrialRows(2048, 4096, 4096), 2048);

@@ -51,6 +51,8 @@ DeviceCalls CallsSoFar() {
   return calls;
 }
 
+void CountTrial() { Count(&DeviceCalls::trials); }
+
 void MissDevice(Status why) {
   const std::lock_guard lock(mutex);
   missing = std::move(why);

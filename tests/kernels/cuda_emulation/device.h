@@ -23,7 +23,9 @@ struct DeviceCalls {
   size_t recordings = 0, graphs = 0;  // graphs: launches of them
   size_t overlapped = 0;              // recordings of kernels that overlap
   size_t unpinned = 0;                // copies from or to memory that is not pinned: they may wait
+  size_t trials = 0;  // of the library's algorithms, one for each shape and number of rows
 };
 DeviceCalls CallsSoFar();
+void CountTrial();
 
 }  // namespace kvasir::emulation
