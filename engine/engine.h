@@ -98,7 +98,8 @@ class Engine {
   virtual void Cancel(RequestId id) = 0;
 
   // Copies a chunk's KV, one KvLayerPlanes a layer, into fresh pool blocks, on the caller's
-  // thread. kResourceExhausted when the pool has no room even after the reclaimer ran.
+  // thread. kResourceExhausted when the pool has no room even after the reclaimer ran, or the
+  // device no memory to load with: nothing has changed, and it may work later.
   virtual Result<std::shared_ptr<const KvBlocks>> LoadBlocks(
       std::span<const KvLayerPlanes> layers) = 0;
 
@@ -109,7 +110,8 @@ class Engine {
 
   // One layer of KV that lies in the pool: keys as they lie (rotated to local positions) and
   // values, fp32 [tokens][G][D]. On the caller's thread; waits for blocks that are being loaded,
-  // and nobody else may write them meanwhile. kUnavailable: they could not be loaded.
+  // and nobody else may write them meanwhile. kUnavailable: they could not be loaded;
+  // kResourceExhausted: the device has no memory to read with.
   virtual Status ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector<float>* k,
                             std::vector<float>* v) const = 0;
 

@@ -70,7 +70,7 @@ class EngineImpl final : public Engine {
   bool QueueIsFull() const;  // mutex_ held
   Status CheckFits(const Sequence& sequence) const;
   Result<std::vector<int32_t>> AllocateBlocks(int32_t tokens);
-  Status Counts() const;
+  Status WithHealth(Status status) const;
   Status LoadLayer(int32_t layer, const KvLayerPlanes& planes, const KvBlocks& blocks) const;
 
   // ---- the loop's thread

@@ -92,18 +92,17 @@ Result<std::vector<int32_t>> EngineImpl::AllocateBlocks(int32_t tokens) {
   return *std::move(ids);
 }
 
-// Whether what the backend has done just now counts.
-Status EngineImpl::Counts() const {
-  KVASIR_RETURN_IF_ERROR(health());
-  return backend_->status();
+// What a call of the backend said: that it has failed altogether, or the call alone.
+Status EngineImpl::WithHealth(Status status) const {
+  if (!status.ok()) KVASIR_RETURN_IF_ERROR(health());
+  return status;
 }
 
 Status EngineImpl::LoadLayer(int32_t layer, const KvLayerPlanes& planes,
                              const KvBlocks& blocks) const {
   const ModelConfig& config = model_->config;
   const RopeTable& rope = config.ropes[size_t(config.layer_rope[size_t(layer)])];
-  backend_->LoadKv(*kv_pool_, layer, planes, blocks.ids(), &rope);
-  return Counts();
+  return WithHealth(backend_->LoadKv(*kv_pool_, layer, planes, blocks.ids(), &rope));
 }
 
 Result<std::shared_ptr<const KvBlocks>> EngineImpl::LoadBlocks(
@@ -133,8 +132,8 @@ Status EngineImpl::ReadBlocks(const KvBlocks& blocks, int32_t layer, std::vector
   const size_t values = size_t(blocks.tokens()) * size_t(layout.kv_heads * layout.head_dim);
   k->resize(values);
   v->resize(values);
-  backend_->ReadKv(*kv_pool_, layer, blocks.ids(), blocks.tokens(), k->data(), v->data());
-  return Counts();
+  return WithHealth(
+      backend_->ReadKv(*kv_pool_, layer, blocks.ids(), blocks.tokens(), k->data(), v->data()));
 }
 
 }  // namespace kvasir

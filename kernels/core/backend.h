@@ -139,9 +139,9 @@ class Backend {
   virtual std::string device() const { return {}; }
 
   // Ok while what was computed counts. kResourceExhausted: the device had no memory for an operator
-  // of this step; BeginStep forgets it. Any other error lasts: operators then do nothing, and a
-  // new backend may fail likewise until the process ends. Complete once EndStep, Download or ReadKv
-  // has returned. Any thread.
+  // of this step; BeginStep forgets it. Any other error lasts: operators then do nothing, those
+  // that return a Status say so, and a new backend may fail likewise until the process ends.
+  // Complete once EndStep, Download or ReadKv has returned. Any thread.
   virtual Status status() const { return Status::Ok(); }
 
   // ---- memory -------------------------------------------------------------------------------
@@ -176,18 +176,20 @@ class Backend {
   // them over block_ids [BlocksFor(tokens)]. rope may be null. Unlike other operators it may be
   // called from any thread, beside a running step, as long as nobody else uses these blocks. The
   // planes may be freed when it returns; operators that are called later find the KV, which a
-  // device may still be copying.
-  virtual void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-                      std::span<const int32_t> block_ids, const RopeTable* rope) = 0;
+  // device may still be copying. kResourceExhausted: the device had no memory for this load; the
+  // blocks are undefined, all else is as it was, and the same load may work later.
+  virtual Status LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                        std::span<const int32_t> block_ids, const RopeTable* rope) = 0;
   // Copies rows [row_begin, row_end) of k [T][G*D] (before RoPE) and v [T][G*D] to host memory,
   // [rows][G*D] fp32 each: it is there when the call returns, between BeginStep and EndStep when
   // EndStep returns.
   virtual void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
                       float* host_k, float* host_v) = 0;
   // Reads one layer back: keys as they lie (rotated to local positions) and values, fp32
-  // [tokens][G*D] each. As LoadKv, from any thread, as long as nobody writes these blocks.
-  virtual void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
-                      int32_t tokens, float* host_k, float* host_v) = 0;
+  // [tokens][G*D] each. As LoadKv, from any thread, as long as nobody writes these blocks; after
+  // an error what was read is undefined.
+  virtual Status ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                        int32_t tokens, float* host_k, float* host_v) = 0;
 
   // ---- step ---------------------------------------------------------------------------------
   // What SaveKv and Attention write to host memory between these is complete when EndStep returns,

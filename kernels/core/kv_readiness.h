@@ -49,6 +49,7 @@ class KvFill {
   // May be handed out at once: readers wait for the layers that they need.
   virtual const std::shared_ptr<const KvBlocks>& blocks() const = 0;
   // The next layer. kInvalidArgument: planes that do not fit the blocks or the model.
+  // kResourceExhausted: the device has no memory for it now; it is still the next one.
   virtual Status Load(const KvLayerPlanes& planes) = 0;
 };
 

@@ -82,9 +82,10 @@ class ReferenceBackend final : public Backend {
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {
     reference::CopyBlock(PoolOf(pool), from, to);
   }
-  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-              std::span<const int32_t> block_ids, const RopeTable* rope) override {
+  Status LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                std::span<const int32_t> block_ids, const RopeTable* rope) override {
     reference::LoadKv(PoolOf(pool), layer, planes, block_ids, rope);
+    return Status::Ok();
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
@@ -95,9 +96,10 @@ class ReferenceBackend final : public Backend {
       std::memcpy(host_v + at * v.cols, v.f32_row(row), BytesOf(DType::kF32, Width(v)));
     }
   }
-  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
-              float* host_k, float* host_v) override {
+  Status ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                int32_t tokens, float* host_k, float* host_v) override {
     reference::ReadKv(PoolOf(pool), layer, block_ids, tokens, host_k, host_v);
+    return Status::Ok();
   }
 
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,

@@ -72,17 +72,19 @@ class CpuBackend : public Backend {
     return CreateCpuKvPool(layout, blocks, key_balance);
   }
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override { CpuCopyBlock(pool, from, to); }
-  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-              std::span<const int32_t> block_ids, const RopeTable* rope) override {
+  Status LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                std::span<const int32_t> block_ids, const RopeTable* rope) override {
     CpuLoadKv(*ops_.kv, pool, layer, planes, block_ids, rope);
+    return Status::Ok();
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
     CpuSaveKv(k, v, row_begin, row_end, host_k, host_v);
   }
-  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
-              float* host_k, float* host_v) override {
+  Status ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                int32_t tokens, float* host_k, float* host_v) override {
     CpuReadKv(pool, layer, block_ids, tokens, host_k, host_v);
+    return Status::Ok();
   }
 
   void Embed(const PackedWeight& table, std::span<const int32_t> token_ids, float scale,

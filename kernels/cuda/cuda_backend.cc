@@ -155,15 +155,15 @@ class CudaBackend final : public Backend {
       return cuda::CopyRuns(block(to), block(from), runs, stream_.get());
     });
   }
-  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-              std::span<const int32_t> block_ids, const RopeTable* rope) override {
+  Status LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                std::span<const int32_t> block_ids, const RopeTable* rope) override {
     KVASIR_CHECK(planes.dtype == DType::kF32 || planes.dtype == DType::kF16 ||
                  planes.dtype == DType::kI8 || planes.dtype == DType::kI4);
     KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(planes.tokens)));
     CheckLayer(pool, layer);
     CheckBlocks(pool, block_ids);
-    DoBesideStep(
-        [&] { return Lasting(loader_->Load(PoolOf(pool), layer, planes, block_ids, rope)); });
+    return DoBesideStep(
+        [&] { return loader_->Load(PoolOf(pool), layer, planes, block_ids, rope); });
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
@@ -174,14 +174,14 @@ class CudaBackend final : public Backend {
       return FinishOutsideStep();
     });
   }
-  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
-              float* host_k, float* host_v) override {
+  Status ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                int32_t tokens, float* host_k, float* host_v) override {
     KVASIR_CHECK(block_ids.size() >= static_cast<size_t>(BlocksFor(tokens)));
     CheckLayer(pool, layer);
     CheckBlocks(pool, block_ids);
-    DoBesideStep([&] {
+    return DoBesideStep([&] {
       KVASIR_RETURN_IF_ERROR(AwaitEarlierSteps());
-      return Lasting(reader_->Read(PoolOf(pool), layer, block_ids, tokens, host_k, host_v));
+      return reader_->Read(PoolOf(pool), layer, block_ids, tokens, host_k, host_v);
     });
   }
 
@@ -189,7 +189,7 @@ class CudaBackend final : public Backend {
   void BeginStep() override {
     {
       const std::lock_guard lock(mutex_);
-      if (error_.code() == StatusCode::kResourceExhausted) error_ = Status::Ok();
+      if (IsLackOfMemory(error_)) error_ = Status::Ok();
     }
     Do([&] { return fetches_.Forget(); });  // of a step that did not end
     const std::lock_guard lock(step_mutex_);
@@ -377,18 +377,25 @@ class CudaBackend final : public Backend {
   template <typename Work>
   bool Do(const Work& work) {
     queued_ = true;
-    return steps_.recording() ? steps_.Record(work) : DoBesideStep(work);
+    if (steps_.recording()) return steps_.Record(work);
+    return status().ok() && Keep(work());
   }
-  // The same of what does not concern the step's stream; any thread.
+  // The same of what does not concern the step's stream; any thread. Memory that does not suffice
+  // is neither of a step's errors nor of another call's.
   template <typename Work>
-  bool DoBesideStep(const Work& work) {
-    if (!status().ok()) return false;
-    return Keep(work());
+  Status DoBesideStep(const Work& work) {
+    Status done = status();
+    if (done.ok() || IsLackOfMemory(done)) done = work();
+    if (!IsLackOfMemory(done)) Keep(done);
+    return done;
+  }
+  static bool IsLackOfMemory(const Status& status) {
+    return status.code() == StatusCode::kResourceExhausted;
   }
   bool Keep(const Status& status) {
     if (status.ok()) return true;
     const std::lock_guard lock(mutex_);
-    if (error_.ok() || error_.code() == StatusCode::kResourceExhausted) error_ = status;
+    if (error_.ok() || IsLackOfMemory(error_)) error_ = status;
     return false;
   }
 
@@ -431,12 +438,6 @@ class CudaBackend final : public Backend {
     KVASIR_RETURN_IF_ERROR(cuda::CopyRuns(staged, from.f32_row(begin), runs, stream_.get()));
     fetches_.HandOut(staged, to, rows * width);
     return Status::Ok();
-  }
-
-  // Of other threads than the step's: nobody knows any more which step this error belongs to.
-  static Status Lasting(Status status) {
-    if (status.code() != StatusCode::kResourceExhausted) return status;
-    return Unavailable(status.message());
   }
 
   // Blocks that may be read are written by no step under way.

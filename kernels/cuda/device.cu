@@ -95,8 +95,9 @@ uint64_t DeviceMemoryFrees() { return frees; }
 
 Result<void*> AllocatePinnedMemory(size_t bytes) {
   void* memory = nullptr;
-  KVASIR_RETURN_IF_ERROR(
-      Done("pinning host memory", cudaHostAlloc(&memory, bytes, cudaHostAllocPortable)));
+  const cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
+  if (error == cudaErrorMemoryAllocation) cudaGetLastError();  // this error does not stick
+  KVASIR_RETURN_IF_ERROR(Done("pinning host memory", error));
   return memory;
 }
 

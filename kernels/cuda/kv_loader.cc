@@ -146,28 +146,30 @@ Status KvLoader::Load(const CudaKvPool& pool, int32_t layer, const KvLayerPlanes
   return last || gathered_ - sent_ >= kGroupBytes ? Send() : Status::Ok();
 }
 
-// Under mutex_.
+// Under mutex_. After an error all stays gathered: whoever needs it sends it again, from the first.
 Status KvLoader::Send() {
   if (next_.empty()) return Status::Ok();
   Slab& slab = slabs_[slab_];
-  const size_t begin = std::exchange(sent_, gathered_);
-  Group group;
-  group.items = std::move(next_);
-  next_.clear();
-  if (!events_.empty()) {
-    group.loaded = std::move(events_.back());
-    events_.pop_back();
-  }
   KVASIR_RETURN_IF_ERROR(
-      CopyToDevice(slab.device + begin, slab.pinned.data() + begin, gathered_ - begin, stream_));
-  for (Item& item : group.items) {
+      CopyToDevice(slab.device + sent_, slab.pinned.data() + sent_, gathered_ - sent_, stream_));
+  for (Item& item : next_) {
     item.args.pool = &item.pool;
     KVASIR_RETURN_IF_ERROR(LoadKv(stream_, item.args));
   }
   KVASIR_RETURN_IF_ERROR(slab.free.Record(stream_));
-  KVASIR_RETURN_IF_ERROR(group.loaded.Record(stream_));
-  groups_.push_back(std::move(group));
+  EventOwner loaded = TakeEvent();
+  KVASIR_RETURN_IF_ERROR(loaded.Record(stream_));
+  groups_.push_back({std::exchange(next_, {}), std::move(loaded)});
+  sent_ = gathered_;
   return Status::Ok();
+}
+
+// Under mutex_.
+EventOwner KvLoader::TakeEvent() {
+  if (events_.empty()) return {};
+  EventOwner event = std::move(events_.back());
+  events_.pop_back();
+  return event;
 }
 
 // Under mutex_.

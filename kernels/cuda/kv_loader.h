@@ -35,7 +35,8 @@ class KvLoader {
       : stream_(stream), rotations_(rotations) {}
   ~KvLoader();
 
-  // The planes may be freed when it returns.
+  // The planes may be freed when it returns. kResourceExhausted: there is no memory to gather or to
+  // send them; loads before this one are as they were.
   Status Load(const CudaKvPool& pool, int32_t layer, const KvLayerPlanes& planes,
               std::span<const int32_t> block_ids, const RopeTable* rope);
   // What is queued on `stream` from now on finds what was loaded into these blocks of a pool (null
@@ -66,6 +67,7 @@ class KvLoader {
   Status MakeRoom(size_t bytes);
   Status Grow(Slab& slab, size_t bytes);
   Status Send();
+  EventOwner TakeEvent();
   void DropLoaded();
   static bool Concerns(const std::vector<Item>& items, const CudaKvPool* pool, int32_t layer,
                        const std::vector<bool>& blocks);

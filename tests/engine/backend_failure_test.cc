@@ -45,6 +45,9 @@ class BackendFailure : public testing::Test {
   void Lose(Call call, int works = 0) {
     backend_->Fail(call, works, Internal("unspecified launch failure"));
   }
+  void LackMemory(Call call, int works = 0) {
+    backend_->Fail(call, works, ResourceExhausted("the card has no memory for 4096 bytes"));
+  }
   static void ExpectFailed(const Status& status) {
     EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status.ToString();
     EXPECT_NE(status.message().find("unspecified launch failure"), std::string::npos)
@@ -136,11 +139,58 @@ TEST_F(BackendFailure, ReadingBlocksSaysSo) {
 
 TEST_F(BackendFailure, AStepWithoutMemoryFailsAloneAndTheNextOneWorks) {
   const Answer want = RunOne(*engine_, Ask({Fresh({30, 31, 32})}, 4));
-  backend_->Fail(Call::kNorm, 0, ResourceExhausted("the card has no memory for 4096 bytes"));
+  LackMemory(Call::kNorm);
   const Answer answer = RunOne(*engine_, Ask({Fresh({30, 31, 32})}, 4));
   EXPECT_EQ(answer.end.status.code(), StatusCode::kResourceExhausted);
   EXPECT_TRUE(engine_->health().ok());
   EXPECT_EQ(RunOne(*engine_, Ask({Fresh({30, 31, 32})}, 4)).tokens, want.tokens);
+}
+
+TEST_F(BackendFailure, ALoadWithoutMemoryFailsAloneAndWorksLater) {
+  const Ids chunk = RandomTokens(20, 5);
+  const auto capture = CaptureChunk(*engine_, {}, chunk);
+  const auto planes = PlanesOf(*capture);
+  const auto answer_over = [&](std::shared_ptr<const KvBlocks> blocks) {
+    return RunOne(*engine_, Ask({Reused(chunk, std::move(blocks)), Fresh({5, 6})}, 4));
+  };
+  const Answer want = answer_over(LoadChunk(*engine_, *capture));
+  const int32_t free = engine_->stats().blocks_free;
+  LackMemory(Call::kLoadKv, 1);
+  EXPECT_EQ(engine_->LoadBlocks(planes).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(engine_->health().ok());
+  EXPECT_EQ(engine_->stats().blocks_free, free);
+  auto fill = std::move(engine_->BeginLoad(capture->tokens)).value();
+  LackMemory(Call::kLoadKv, 1);
+  ASSERT_TRUE(fill->Load(planes[0]).ok());
+  EXPECT_EQ(fill->Load(planes[1]).code(), StatusCode::kResourceExhausted);
+  EXPECT_FALSE(fill->blocks()->Has(2));
+  for (size_t layer = 1; layer < planes.size(); ++layer) {
+    ASSERT_TRUE(fill->Load(planes[layer]).ok());
+  }
+  EXPECT_EQ(answer_over(fill->blocks()).tokens, want.tokens);
+}
+
+TEST_F(BackendFailure, ARequestWhoseLoadHasNoMemoryComputesItsTokens) {
+  const Ids chunk = RandomTokens(20, 5);
+  const auto capture = CaptureChunk(*engine_, {}, chunk);
+  const Answer want = RunOne(*engine_, Ask({Fresh(test::Join({chunk, {5, 6}}))}, 4));
+  auto fill = std::move(engine_->BeginLoad(capture->tokens)).value();
+  Request request = Ask({Reused(chunk, fill->blocks()), Fresh({5, 6})}, 4);
+  LackMemory(Call::kLoadKv);
+  EXPECT_EQ(fill->Load(PlanesOf(*capture)[0]).code(), StatusCode::kResourceExhausted);
+  fill.reset();
+  EXPECT_EQ(RunOne(*engine_, std::move(request)).tokens, want.tokens);
+  EXPECT_EQ(engine_->stats().loads_lost, 1u);
+  EXPECT_TRUE(engine_->health().ok());
+}
+
+TEST_F(BackendFailure, AReadWithoutMemoryFailsAlone) {
+  const auto blocks = LoadChunk(*engine_, *CaptureChunk(*engine_, {}, RandomTokens(20, 5)));
+  std::vector<float> k, v;
+  LackMemory(Call::kReadKv);
+  EXPECT_EQ(engine_->ReadBlocks(*blocks, 0, &k, &v).code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(engine_->health().ok());
+  EXPECT_TRUE(engine_->ReadBlocks(*blocks, 0, &k, &v).ok());
 }
 
 TEST_F(BackendFailure, NoMemoryForThePoolIsSaidAtStart) {

@@ -226,8 +226,10 @@ TEST(Forward, WithoutLogitsTheSameKvIsWritten) {
       k[i].resize(20 * 32);
       v[i].resize(20 * 32);
       SequenceRunner& runner = i == 0 ? with : without;
-      runner.backend().ReadKv(runner.pool(), layer, runner.BlocksOf(0), 20, k[i].data(),
-                              v[i].data());
+      EXPECT_TRUE(
+          runner.backend()
+              .ReadKv(runner.pool(), layer, runner.BlocksOf(0), 20, k[i].data(), v[i].data())
+              .ok());
     }
     EXPECT_EQ(k[0], k[1]);
     EXPECT_EQ(v[0], v[1]);

@@ -209,9 +209,12 @@ TEST_P(Gates, G2LayerZeroIsThatOfFullPrefill) {
   const auto dims = static_cast<size_t>(config.head_dim);
   const size_t row = static_cast<size_t>(config.kv_heads) * dims;
   std::vector<float> k(row * prompt.size()), v(k.size());
-  run.backend.ReadKv(*run.kv, 0, run.own, tokens, k.data(), v.data());
+  EXPECT_TRUE(run.backend.ReadKv(*run.kv, 0, run.own, tokens, k.data(), v.data()).ok());
   std::vector<float> chunk_k(row * first_.size()), chunk_v(chunk_k.size());
-  run.backend.ReadKv(*run.kv, 0, reused->ids(), reused->tokens(), chunk_k.data(), chunk_v.data());
+  EXPECT_TRUE(
+      run.backend
+          .ReadKv(*run.kv, 0, reused->ids(), reused->tokens(), chunk_k.data(), chunk_v.data())
+          .ok());
   EXPECT_TRUE(SameBits({v.begin() + std::ptrdiff_t(base * row), v.end()}, chunk_v));
   const RopeTable& rope = config.ropes[size_t(config.layer_rope[0])];
   for (size_t at = 0; at < chunk_k.size(); at += dims) {

@@ -29,7 +29,9 @@ struct HandRun {
     const auto planes = PlanesOf(capture);
     for (size_t layer = 0; layer < planes.size(); ++layer) {
       const auto& rope = model.config.ropes[size_t(model.config.layer_rope[layer])];
-      backend.LoadKv(*kv, static_cast<int32_t>(layer), planes[layer], handle->ids(), &rope);
+      EXPECT_TRUE(
+          backend.LoadKv(*kv, static_cast<int32_t>(layer), planes[layer], handle->ids(), &rope)
+              .ok());
     }
     return handle;
   }

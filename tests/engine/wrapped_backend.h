@@ -44,17 +44,17 @@ class WrappedBackend : public Backend {
   void CopyBlock(KvPool& pool, int32_t from, int32_t to) override {
     inner_->CopyBlock(pool, from, to);
   }
-  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-              std::span<const int32_t> block_ids, const RopeTable* rope) override {
-    inner_->LoadKv(pool, layer, planes, block_ids, rope);
+  Status LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                std::span<const int32_t> block_ids, const RopeTable* rope) override {
+    return inner_->LoadKv(pool, layer, planes, block_ids, rope);
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
     inner_->SaveKv(k, v, row_begin, row_end, host_k, host_v);
   }
-  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
-              float* host_k, float* host_v) override {
-    inner_->ReadKv(pool, layer, block_ids, tokens, host_k, host_v);
+  Status ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                int32_t tokens, float* host_k, float* host_v) override {
+    return inner_->ReadKv(pool, layer, block_ids, tokens, host_k, host_v);
   }
   void BeginStep() override { inner_->BeginStep(); }
   void EndStep() override { inner_->EndStep(); }
@@ -93,8 +93,9 @@ class WrappedBackend : public Backend {
   std::shared_ptr<Backend> inner_;
 };
 
-// What fails, and with it (Fail) the whole backend until a step begins, if it was memory, or for
-// good. What a failed call should have fetched is garbage: nobody may use it. Any thread.
+// What fails, and with it (Fail) the whole backend for good, or, if it was memory, until a step
+// begins; of LoadKv and ReadKv the call alone. What a failed call should have fetched is garbage:
+// nobody may use it. Any thread.
 class FailingBackend final : public WrappedBackend {
  public:
   enum class Call { kNone, kNorm, kSaveKv, kDownload, kLoadKv, kReadKv };
@@ -121,7 +122,7 @@ class FailingBackend final : public WrappedBackend {
   }
   void BeginStep() override {
     const std::lock_guard lock(mutex_);
-    if (error_.code() == StatusCode::kResourceExhausted) error_ = Status::Ok();
+    if (IsLackOfMemory(error_)) error_ = Status::Ok();
   }
   void Norm(NormKind kind, const TensorView& x, int64_t width, const float* weight,
             const float* bias, float eps, const TensorView& out) override {
@@ -131,9 +132,10 @@ class FailingBackend final : public WrappedBackend {
     if (Works(Call::kDownload)) return WrappedBackend::Download(device, host, bytes);
     Garble(host, bytes);
   }
-  void LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
-              std::span<const int32_t> block_ids, const RopeTable* rope) override {
-    if (Works(Call::kLoadKv)) WrappedBackend::LoadKv(pool, layer, planes, block_ids, rope);
+  Status LoadKv(KvPool& pool, int32_t layer, const KvLayerPlanes& planes,
+                std::span<const int32_t> block_ids, const RopeTable* rope) override {
+    KVASIR_RETURN_IF_ERROR(Try(Call::kLoadKv));
+    return WrappedBackend::LoadKv(pool, layer, planes, block_ids, rope);
   }
   void SaveKv(const TensorView& k, const TensorView& v, int32_t row_begin, int32_t row_end,
               float* host_k, float* host_v) override {
@@ -144,16 +146,27 @@ class FailingBackend final : public WrappedBackend {
     Garble(host_k, rows * static_cast<size_t>(k.cols) * sizeof(float));
     Garble(host_v, rows * static_cast<size_t>(v.cols) * sizeof(float));
   }
-  void ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids, int32_t tokens,
-              float* host_k, float* host_v) override {
-    if (Works(Call::kReadKv)) {
-      WrappedBackend::ReadKv(pool, layer, block_ids, tokens, host_k, host_v);
-    }
+  Status ReadKv(const KvPool& pool, int32_t layer, std::span<const int32_t> block_ids,
+                int32_t tokens, float* host_k, float* host_v) override {
+    KVASIR_RETURN_IF_ERROR(Try(Call::kReadKv));
+    return WrappedBackend::ReadKv(pool, layer, block_ids, tokens, host_k, host_v);
   }
 
  private:
   static void Garble(void* host, size_t bytes) {
     std::fill_n(static_cast<float*>(host), bytes / sizeof(float), 0.5F);
+  }
+  static bool IsLackOfMemory(const Status& status) {
+    return status.code() == StatusCode::kResourceExhausted;
+  }
+  // Of calls that say themselves how they went: memory that does not suffice is theirs alone.
+  Status Try(Call call) {
+    const std::lock_guard lock(mutex_);
+    if (!error_.ok() && !IsLackOfMemory(error_)) return error_;
+    if (call != call_ || left_-- > 0) return Status::Ok();
+    call_ = Call::kNone;
+    if (!IsLackOfMemory(why_)) error_ = why_;
+    return why_;
   }
   bool Works(Call call) {
     const std::lock_guard lock(mutex_);

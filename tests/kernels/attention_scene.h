@@ -20,7 +20,8 @@ inline void LoadSegments(Backend& backend, KvPool& pool, int32_t layer, const St
   for (size_t s = 0; s < kv.size(); ++s) {
     KvLayerPlanes planes{DType::kF32, batch.segments[s].length, kv[s].k.data(),
                          nullptr,     kv[s].v.data(),           nullptr};
-    backend.LoadKv(pool, layer, planes, BlocksOf(batch, batch.segments[s]), nullptr);
+    EXPECT_TRUE(
+        backend.LoadKv(pool, layer, planes, BlocksOf(batch, batch.segments[s]), nullptr).ok());
   }
 }
 

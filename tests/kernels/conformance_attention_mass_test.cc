@@ -148,10 +148,14 @@ TEST_P(ConformanceMass, ByHand) {
   // 1. Weights: 3/4, 1/4 and then 1/4, 2/4, 1/4. With a window of 1 each sees itself alone.
   auto pool = std::move(*backend_->CreateKvPool({1, 1, 2, DType::kF32}, 3));
   const std::vector<float> k = {1, 0, 0, 1, 1, 0}, v = {1, 10, 3, 30, 7, 7};
-  backend_->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
-                   std::vector<int32_t>{1}, nullptr);
-  backend_->LoadKv(*pool, 0, {DType::kF32, 1, k.data() + 4, nullptr, v.data() + 4, nullptr},
-                   std::vector<int32_t>{2}, nullptr);
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
+                           std::vector<int32_t>{1}, nullptr)
+                  .ok());
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0, {DType::kF32, 1, k.data() + 4, nullptr, v.data() + 4, nullptr},
+                           std::vector<int32_t>{2}, nullptr)
+                  .ok());
   StepBatch batch;
   batch.token_ids = {0, 0};
   batch.positions = {6, 7};

@@ -118,8 +118,10 @@ TEST_P(ConformanceAttention, ByHand) {
   // 3/4 and 1/4.
   auto pool = std::move(*backend_->CreateKvPool({1, 1, 2, DType::kF32}, 2));
   const std::vector<float> k = {1, 0, 0, 1}, v = {1, 10, 3, 30};
-  backend_->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
-                   std::vector<int32_t>{1}, nullptr);
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
+                           std::vector<int32_t>{1}, nullptr)
+                  .ok());
   StepBatch batch;
   batch.token_ids = {0};
   batch.positions = batch.local_positions = {1};
@@ -149,9 +151,11 @@ TEST_P(ConformanceAttention, QueryOffsetsEqualAbsolutePositions) {
     for (const SegmentRef& segment : builder.batch.segments) {
       const size_t count = static_cast<size_t>(segment.length) * 64;
       const auto k = Normal(count, random_), v = Normal(count, random_);
-      backend_->LoadKv(*pool, 0,
-                       {DType::kF32, segment.length, k.data(), nullptr, v.data(), nullptr},
-                       BlocksOf(builder.batch, segment), rope);
+      EXPECT_TRUE(backend_
+                      ->LoadKv(*pool, 0,
+                               {DType::kF32, segment.length, k.data(), nullptr, v.data(), nullptr},
+                               BlocksOf(builder.batch, segment), rope)
+                      .ok());
       keys.insert(keys.end(), k.begin(), k.end());
       values.insert(values.end(), v.begin(), v.end());
     }
@@ -289,10 +293,12 @@ TEST_P(ConformanceAttention, SlotsBehindTheEndAreNotRead) {
     auto pool = std::move(*backend_->CreateKvPool({1, 1, 64, DType::kBF16}, kBlocks));
     const auto blocks = BlocksOf(builder.batch, builder.batch.segments[0]);
     const std::vector<float> nan(blocks.size() * 16 * 64, NAN);
-    backend_->LoadKv(*pool, 0,
-                     {DType::kF32, static_cast<int32_t>(blocks.size()) * 16, nan.data(), nullptr,
-                      nan.data(), nullptr},
-                     blocks, nullptr);
+    EXPECT_TRUE(backend_
+                    ->LoadKv(*pool, 0,
+                             {DType::kF32, static_cast<int32_t>(blocks.size()) * 16, nan.data(),
+                              nullptr, nan.data(), nullptr},
+                             blocks, nullptr)
+                    .ok());
     // Rows are appended one by one, as decoding does.
     for (int32_t t = 0; t < length; ++t) {
       StepBatch step = builder.batch;

@@ -60,10 +60,15 @@ TEST_P(ConformanceContext, ByHand) {
   // T = 2: context scores 1 and 1/2, S = log(e + sqrt(e)); s = 1/2: they weigh exp(S / 2) in all.
   auto pool = std::move(*backend_->CreateKvPool({1, 1, 2, DType::kF32}, 2));
   const std::vector<float> k = {1, 0, 0, 1}, v = {1, 0, 2, 0}, other_k = {1, 1}, other_v = {4, 0};
-  backend_->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
-                   std::vector<int32_t>{0}, nullptr);
-  backend_->LoadKv(*pool, 0, {DType::kF32, 1, other_k.data(), nullptr, other_v.data(), nullptr},
-                   std::vector<int32_t>{1}, nullptr);
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
+                           std::vector<int32_t>{0}, nullptr)
+                  .ok());
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0,
+                           {DType::kF32, 1, other_k.data(), nullptr, other_v.data(), nullptr},
+                           std::vector<int32_t>{1}, nullptr)
+                  .ok());
   StepBatch batch;
   batch.token_ids = {0};
   batch.positions = {2};

@@ -213,9 +213,11 @@ inline std::vector<SegmentKv> FillSegments(Backend& backend, KvPool& pool, int32
     const size_t count = static_cast<size_t>(segment.length) * width;
     SegmentKv kv{Normal(count, random), Normal(count, random)};
     KvLayerPlanes planes{DType::kF32, segment.length, kv.k.data(), nullptr, kv.v.data(), nullptr};
-    backend.LoadKv(pool, layer, planes, BlocksOf(batch, segment), nullptr);
-    backend.ReadKv(pool, layer, BlocksOf(batch, segment), segment.length, kv.k.data(),
-                   kv.v.data());  // as the pool's type rounds them
+    EXPECT_TRUE(backend.LoadKv(pool, layer, planes, BlocksOf(batch, segment), nullptr).ok());
+    EXPECT_TRUE(backend
+                    .ReadKv(pool, layer, BlocksOf(batch, segment), segment.length, kv.k.data(),
+                            kv.v.data())
+                    .ok());  // as the pool's type rounds them
     all.push_back(std::move(kv));
   }
   return all;

@@ -48,7 +48,7 @@ Stored Read(Backend& backend, const KvPool& pool, int32_t layer, const std::vect
   const auto count = static_cast<size_t>(tokens) *
                      static_cast<size_t>(pool.layout().kv_heads * pool.layout().head_dim);
   Stored stored{std::vector<float>(count, NAN), std::vector<float>(count, NAN)};
-  backend.ReadKv(pool, layer, blocks, tokens, stored.k.data(), stored.v.data());
+  EXPECT_TRUE(backend.ReadKv(pool, layer, blocks, tokens, stored.k.data(), stored.v.data()).ok());
   return stored;
 }
 
@@ -130,7 +130,7 @@ TEST_P(ConformanceKv, LoadEveryStoredType) {
           planes = {stored, tokens, k8.data(), k_scale.data(), v8.data(), v_scale.data()};
         }
         const RopeTable* rope = random_() % 5 == 0 ? nullptr : &ropes[random_() % 4];
-        backend_->LoadKv(*pool, 1, planes, blocks, rope);
+        EXPECT_TRUE(backend_->LoadKv(*pool, 1, planes, blocks, rope).ok());
         SCOPED_TRACE(testing::Message() << head_dim << " " << TraitsOf(dtype).name << " from "
                                         << TraitsOf(stored).name << " tokens " << tokens);
         ExpectTokens(Read(*backend_, *pool, 1, blocks, tokens), k, v, layout, rope);
@@ -198,7 +198,7 @@ TEST_P(ConformanceKv, LoadFourBits) {
         }
         const Int4Planes stored(tokens, 3, head_dim, random_);
         const RopeTable* rope = random_() % 5 == 0 ? nullptr : &ropes[random_() % 4];
-        backend_->LoadKv(*pool, 1, stored.planes, blocks, rope);
+        EXPECT_TRUE(backend_->LoadKv(*pool, 1, stored.planes, blocks, rope).ok());
         SCOPED_TRACE(testing::Message()
                      << head_dim << " " << TraitsOf(dtype).name << " " << tokens);
         ExpectTokens(Read(*backend_, *pool, 1, blocks, tokens), stored.k, stored.v, layout, rope);
@@ -264,8 +264,11 @@ TEST_P(ConformanceKv, AppendedOrLoadedIsTheSame) {
       backend_->AppendKv(*pool, 0, k.view(), v.view(), builder.batch, &rope);
       const auto blocks = BlocksOf(builder.batch, builder.batch.segments[0]);
       const Stored appended = Read(*backend_, *pool, 0, blocks, 37);
-      backend_->LoadKv(*pool, 0, {DType::kF32, 37, k.host.data(), nullptr, v.host.data(), nullptr},
-                       blocks, &rope);
+      EXPECT_TRUE(backend_
+                      ->LoadKv(*pool, 0,
+                               {DType::kF32, 37, k.host.data(), nullptr, v.host.data(), nullptr},
+                               blocks, &rope)
+                      .ok());
       const Stored loaded = Read(*backend_, *pool, 0, blocks, 37);
       EXPECT_EQ(appended.k, loaded.k);
       EXPECT_EQ(appended.v, loaded.v);
@@ -283,9 +286,12 @@ TEST_P(ConformanceKv, StoredInt8ValuesStayAsTheyAre) {
   for (size_t at = 0; at < bytes.size(); at += 64) bytes[at + random_() % 64] = 127;
   std::vector<float> k_scale(128, 0.5f), v_scale(kTokens * 2);
   for (size_t i = 0; i < v_scale.size(); ++i) v_scale[i] = std::ldexp(1.0f, int(i % 9) - 4);
-  backend_->LoadKv(
-      *pool, 0, {DType::kI8, kTokens, bytes.data(), k_scale.data(), bytes.data(), v_scale.data()},
-      std::vector<int32_t>{3, 0, 2}, nullptr);
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0,
+                           {DType::kI8, kTokens, bytes.data(), k_scale.data(), bytes.data(),
+                            v_scale.data()},
+                           std::vector<int32_t>{3, 0, 2}, nullptr)
+                  .ok());
   const Stored stored = Read(*backend_, *pool, 0, {3, 0, 2}, kTokens);
   for (size_t i = 0; i < bytes.size(); ++i) {
     ASSERT_EQ(stored.v[i], v_scale[i / 64] * static_cast<float>(bytes[i])) << i;
@@ -301,8 +307,10 @@ TEST_P(ConformanceKv, BalancedKeysKeepTheirSmallDimensions) {
   for (size_t at = 17; at < balance.size(); at += 64) balance[at] = 1000;
   const auto error = [&](std::span<const float> by) {
     auto pool = std::move(*backend_->CreateKvPool(layout, 2, by));
-    backend_->LoadKv(*pool, 1, {DType::kF32, 20, k.data(), nullptr, k.data(), nullptr},
-                     std::vector<int32_t>{1, 0}, nullptr);
+    EXPECT_TRUE(backend_
+                    ->LoadKv(*pool, 1, {DType::kF32, 20, k.data(), nullptr, k.data(), nullptr},
+                             std::vector<int32_t>{1, 0}, nullptr)
+                    .ok());
     const Stored stored = Read(*backend_, *pool, 1, {1, 0}, 20);
     double most = 0;
     for (size_t i = 0; i < k.size(); ++i) {
@@ -329,9 +337,12 @@ TEST_P(ConformanceKv, WhatIsNotFiniteIsNotHidden) {
           k.Push();
           v.Push();
           if (loaded) {
-            backend_->LoadKv(*pool, 0,
+            EXPECT_TRUE(
+                backend_
+                    ->LoadKv(*pool, 0,
                              {DType::kF32, 20, k.host.data(), nullptr, v.host.data(), nullptr},
-                             BlocksOf(builder.batch, builder.batch.segments[0]), nullptr);
+                             BlocksOf(builder.batch, builder.batch.segments[0]), nullptr)
+                    .ok());
           } else {
             backend_->AppendKv(*pool, 0, k.view(), v.view(), builder.batch, nullptr);
           }
@@ -356,8 +367,10 @@ TEST_P(ConformanceKv, ByHand) {
   auto pool = std::move(*backend_->CreateKvPool({1, 1, 2, DType::kF32}, 2));
   const auto rope = RopeTable::Plain(RopePairing::kHalfSplit, 2, 10000);
   const std::vector<float> k = {1, 0, 1, 0}, v = {5, 6, 7, 8};
-  backend_->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
-                   std::vector<int32_t>{1}, &rope);
+  EXPECT_TRUE(backend_
+                  ->LoadKv(*pool, 0, {DType::kF32, 2, k.data(), nullptr, v.data(), nullptr},
+                           std::vector<int32_t>{1}, &rope)
+                  .ok());
   const Stored stored = Read(*backend_, *pool, 0, {1}, 2);
   EXPECT_EQ(stored.v, v);
   EXPECT_EQ(stored.k[0], 1.0f);
@@ -371,10 +384,12 @@ TEST_P(ConformanceKv, CopyBlockCopiesEveryLayerAndNothingElse) {
   std::vector<std::vector<float>> values;
   for (int32_t layer = 0; layer < 3; ++layer) {
     values.push_back(Normal(64 * 64, random_));
-    backend_->LoadKv(
-        *pool, layer,
-        {DType::kF32, 64, values.back().data(), nullptr, values.back().data(), nullptr},
-        std::vector<int32_t>{0, 1, 2, 3}, nullptr);
+    EXPECT_TRUE(backend_
+                    ->LoadKv(*pool, layer,
+                             {DType::kF32, 64, values.back().data(), nullptr, values.back().data(),
+                              nullptr},
+                             std::vector<int32_t>{0, 1, 2, 3}, nullptr)
+                    .ok());
   }
   std::vector<Stored> before;
   for (int32_t layer = 0; layer < 3; ++layer) {
@@ -440,8 +455,11 @@ TEST_P(ConformanceKv, LoadsFromManyThreads) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
-      backend_->LoadKv(*pool, 0, {DType::kF32, 50 * (t + 1), k.data(), nullptr, v.data(), nullptr},
-                       blocks_of(t), &rope);
+      EXPECT_TRUE(backend_
+                      ->LoadKv(*pool, 0,
+                               {DType::kF32, 50 * (t + 1), k.data(), nullptr, v.data(), nullptr},
+                               blocks_of(t), &rope)
+                      .ok());
     });
   }
   for (std::thread& thread : threads) thread.join();

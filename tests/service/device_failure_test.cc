@@ -131,6 +131,17 @@ TEST_F(DeviceFailure, ALoadThatFailsIsServedAsAnErrorAndTheRecordStays) {
   EXPECT_EQ(StatusesOf(report), Statuses(2, "hit_disk"));
 }
 
+TEST_F(DeviceFailure, ALoadWithoutMemoryIsComputedInstead) {
+  Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  runtime_->DropUpperTiers(/*memory_too=*/true);
+  failing_->Fail(FailingCall::kLoadKv, 1, ResourceExhausted("CUDA: out of memory"));
+  Ask(Question(kTexts, CacheMode::kFused, "concat"));  // expects an answer
+  EXPECT_EQ(Call(*service_, "GET", "/readyz").status, 200);
+  runtime_->DropUpperTiers(/*memory_too=*/true);
+  const CacheReport report = Ask(Question(kTexts, CacheMode::kFused, "concat"));
+  EXPECT_EQ(StatusesOf(report), Statuses(2, "hit_disk"));
+}
+
 TEST_F(DeviceFailure, IngestionFailsWith503) {
   Lose(FailingCall::kNorm, 10);
   const HttpReply reply =

@@ -69,7 +69,7 @@ void CountAttention(Backend& backend, DType pool_dtype, int32_t rows, std::mt199
   }
   std::vector<float> k = Floats(int64_t{kKeys} * kHeadDim, random), v = k;
   const KvLayerPlanes planes{DType::kF32, kKeys, k.data(), nullptr, v.data(), nullptr};
-  backend.LoadKv(*pool, 0, planes, batch.block_table, &rope);
+  KVASIR_CHECK(backend.LoadKv(*pool, 0, planes, batch.block_table, &rope).ok());
   std::vector<float> q = Floats(rows * kGroup * kHeadDim, random), out(q.size());
   const auto plan = backend.PlanAttention(batch);
   AttentionArgs args;

@@ -246,6 +246,24 @@ TEST_F(CudaEngineErrors, ACardWithoutMemoryForAStepWorksOn) {
   EXPECT_EQ(RunOne(*engine, Ask({Fresh({30, 31, 32})}, 4)).tokens, want.tokens);
 }
 
+TEST_F(CudaEngineErrors, ACardWithoutMemoryForALoadWorksOn) {
+  const auto cuda = test::LoadTiny(Cuda(CudaCompute::kF32), Model(16));
+  EngineOptions options = test::ExactOptions(size_t{256} << 10);
+  options.poison_blocks = false;  // nothing has been loaded
+  auto engine = test::MakeEngine(cuda, options);
+  const Ids chunk = RandomTokens(21, 7);
+  const auto capture = CaptureChunk(*engine, {}, chunk);
+  const Answer want = RunOne(*engine, Ask({Fresh(test::Join({chunk, {5, 6}}))}, 4));
+  emulation::LimitDeviceMemory(emulation::DeviceBytesInUse());
+  EXPECT_EQ(engine->LoadBlocks(test::PlanesOf(*capture)).status().code(),
+            StatusCode::kResourceExhausted);
+  EXPECT_TRUE(engine->health().ok());
+  EXPECT_EQ(RunOne(*engine, Ask({Fresh(test::Join({chunk, {5, 6}}))}, 4)).tokens, want.tokens);
+  emulation::LimitDeviceMemory(SIZE_MAX);
+  const auto blocks = LoadChunk(*engine, *capture);
+  EXPECT_EQ(RunOne(*engine, Ask({Reused(chunk, blocks), Fresh({5, 6})}, 4)).tokens, want.tokens);
+}
+
 TEST_F(CudaEngineErrors, ACardWithoutMemoryForThePoolIsSaidAtStart) {
   const auto cuda = test::LoadTiny(Cuda(CudaCompute::kF32), Model(16));
   emulation::LimitDeviceMemory(emulation::DeviceBytesInUse() + (size_t{1} << 20));

@@ -40,7 +40,7 @@ StepBatch BatchOf(const Scene& scene) {
 }
 
 // Keys and values of every block that the batch names.
-void Fill(Backend& backend, KvPool& pool, const StepBatch& batch) {
+Status Fill(Backend& backend, KvPool& pool, const StepBatch& batch) {
   constexpr int32_t kTokens = 2048;
   const KvPlanes planes = KvPlanes::Plain(pool.layout(), kTokens, 17);
   for (size_t at = 0; at < batch.block_table.size();) {
@@ -48,9 +48,10 @@ void Fill(Backend& backend, KvPool& pool, const StepBatch& batch) {
     const auto tokens = static_cast<int32_t>(std::min<size_t>(left * kBlockTokens, kTokens));
     const std::span<const int32_t> blocks(batch.block_table.data() + at,
                                           static_cast<size_t>(BlocksFor(tokens)));
-    backend.LoadKv(pool, 0, planes.Layer(0, tokens), blocks, nullptr);
+    KVASIR_RETURN_IF_ERROR(backend.LoadKv(pool, 0, planes.Layer(0, tokens), blocks, nullptr));
     at += blocks.size();
   }
+  return Status::Ok();
 }
 
 Result<double> SecondsOf(const Bench& bench, const Heads& heads, const Scene& scene, DType dtype) {
@@ -60,7 +61,7 @@ Result<double> SecondsOf(const Bench& bench, const Heads& heads, const Scene& sc
   const KvLayout layout = {1, heads.kv_heads, heads.head_dim, dtype};
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<KvPool> pool,
                           backend->CreateKvPool(layout, blocks));
-  Fill(*backend, *pool, batch);
+  KVASIR_RETURN_IF_ERROR(Fill(*backend, *pool, batch));
   const std::vector<float> values = RandomValues(batch.rows() * heads.q_width(), 19);
   const size_t bytes = values.size() * sizeof(float);
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> q, backend->Allocate(bytes));

@@ -20,9 +20,10 @@ Status RunKvLoads(Bench& bench) {
                             backend->CreateKvPool(layout, BlocksFor(tokens)));
     std::vector<int32_t> blocks(static_cast<size_t>(BlocksFor(tokens)));
     std::iota(blocks.begin(), blocks.end(), 0);
-    const auto load = [&] {
+    const auto load = [&]() -> Status {
       for (int32_t layer = 0; layer < layout.layers; ++layer) {
-        backend->LoadKv(*pool, layer, planes.Layer(layer, tokens), blocks, &rope);
+        KVASIR_RETURN_IF_ERROR(
+            backend->LoadKv(*pool, layer, planes.Layer(layer, tokens), blocks, &rope));
       }
       return Status::Ok();
     };

@@ -151,8 +151,10 @@ TEST_F(CudaErrors, ALostCardIsKeptAndNothingCrashes) {
   emulation::LoseDevice(Status::Ok());  // the first error stays
   backend->Norm(NormKind::kRms, x.view(), 4, weight.view().f32(), nullptr, 1e-5f, x.view());
   const std::vector<float> k = {1, 2, 3, 4};
-  backend->LoadKv(*pool, 0, {DType::kF32, 1, k.data(), nullptr, k.data(), nullptr},
-                  std::vector<int32_t>{0}, nullptr);
+  const Status loaded =
+      backend->LoadKv(*pool, 0, {DType::kF32, 1, k.data(), nullptr, k.data(), nullptr},
+                      std::vector<int32_t>{0}, nullptr);
+  EXPECT_EQ(loaded.code(), StatusCode::kInternal);
   EXPECT_EQ(x.Pull(), std::vector<float>(8, 0.0f));
   EXPECT_EQ(backend->status().code(), StatusCode::kInternal);
   EXPECT_FALSE(backend->Allocate(4).ok());
@@ -174,8 +176,10 @@ TEST_F(CudaErrors, AllMemoryIsGivenBack) {
     const auto rope = RopeTable::Plain(RopePairing::kHalfSplit, 64, 10000);
     auto pool = std::move(*backend->CreateKvPool({1, 1, 64, DType::kBF16}, 4));
     const std::vector<float> k(20 * 64, 1.0f);
-    backend->LoadKv(*pool, 0, {DType::kF32, 20, k.data(), nullptr, k.data(), nullptr},
-                    std::vector<int32_t>{0, 1}, &rope);
+    EXPECT_TRUE(backend
+                    ->LoadKv(*pool, 0, {DType::kF32, 20, k.data(), nullptr, k.data(), nullptr},
+                             std::vector<int32_t>{0, 1}, &rope)
+                    .ok());
     EXPECT_GT(emulation::DeviceBytesInUse(), before);
   }
   EXPECT_EQ(emulation::DeviceBytesInUse(), before);

@@ -84,7 +84,8 @@ class GraphModel {
     std::vector<float> kv(2 * kLayers * values);
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       float* const k = kv.data() + 2 * size_t(layer) * values;
-      backend_.ReadKv(*pool_, layer, of.answer_blocks, of.answered, k, k + values);
+      EXPECT_TRUE(
+          backend_.ReadKv(*pool_, layer, of.answer_blocks, of.answered, k, k + values).ok());
     }
     return kv;
   }
@@ -98,9 +99,11 @@ class GraphModel {
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       const size_t values = size_t(line.context) * kKvHeads * kDim;
       const auto k = Normal(values, random_), v = Normal(values, random_);
-      backend_.LoadKv(*pool_, layer,
-                      {DType::kF32, line.context, k.data(), nullptr, v.data(), nullptr},
-                      line.context_blocks, &rope_);
+      EXPECT_TRUE(backend_
+                      .LoadKv(*pool_, layer,
+                              {DType::kF32, line.context, k.data(), nullptr, v.data(), nullptr},
+                              line.context_blocks, &rope_)
+                      .ok());
     }
   }
 

@@ -58,8 +58,10 @@ TEST(CudaInt8, WidenedKeysAndValuesAreNotRounded) {
     k[static_cast<size_t>(t * kDim)] = 127;
     k[static_cast<size_t>(t * kDim + 32)] = 127;
   }
-  backend->LoadKv(*pool, 0, {DType::kF32, kTokens, k.data(), nullptr, v.data(), nullptr},
-                  std::vector<int32_t>{2, 0, 3, 1}, nullptr);
+  EXPECT_TRUE(backend
+                  ->LoadKv(*pool, 0, {DType::kF32, kTokens, k.data(), nullptr, v.data(), nullptr},
+                           std::vector<int32_t>{2, 0, 3, 1}, nullptr)
+                  .ok());
   StepBatch batch;
   batch.token_ids = {0};
   batch.positions = batch.local_positions = {kTokens - 1};

@@ -11,6 +11,8 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/kernels/attention_scene.h"
 #include "tests/kernels/cuda_emulation/device.h"
+#include "tests/kernels/cuda_emulation/memory.h"
+#include "tests/kernels/cuda_emulation/platform.h"
 
 namespace kvasir {
 namespace {
@@ -39,11 +41,11 @@ class CudaLoads : public testing::Test {
     return std::move(*backend_->CreateKvPool({layers, 1, kDim, DType::kF32}, 400));
   }
   void Load(KvPool& pool, int32_t layer, const Chunk& chunk) {
-    backend_->LoadKv(pool, layer, chunk.planes(), chunk.blocks, nullptr);
+    EXPECT_TRUE(backend_->LoadKv(pool, layer, chunk.planes(), chunk.blocks, nullptr).ok());
   }
   void ExpectLoaded(const KvPool& pool, int32_t layer, const Chunk& chunk) {
     std::vector<float> k(chunk.k.size()), v(chunk.v.size());
-    backend_->ReadKv(pool, layer, chunk.blocks, chunk.tokens, k.data(), v.data());
+    EXPECT_TRUE(backend_->ReadKv(pool, layer, chunk.blocks, chunk.tokens, k.data(), v.data()).ok());
     EXPECT_EQ(k, chunk.k);
     EXPECT_EQ(v, chunk.v);
   }
@@ -125,7 +127,7 @@ TEST_F(CudaLoads, WhatIsAppendedLaterStays) {
   batch.slots = {4 * kBlockTokens};
   backend_->AppendKv(*pool, 0, k.view(), v.view(), batch, nullptr);
   std::vector<float> read_k(kDim), read_v(kDim);
-  backend_->ReadKv(*pool, 0, chunk.blocks, 1, read_k.data(), read_v.data());
+  EXPECT_TRUE(backend_->ReadKv(*pool, 0, chunk.blocks, 1, read_k.data(), read_v.data()).ok());
   EXPECT_EQ(read_k, k.host);
   EXPECT_EQ(read_v, v.host);
 }
@@ -138,6 +140,83 @@ TEST_F(CudaLoads, ABlockIsCopiedWithWhatIsOnItsWay) {
   for (int32_t layer = 0; layer < 2; ++layer) Load(*pool, layer, chunk);
   backend_->CopyBlock(*pool, 4, 9);
   for (int32_t layer = 0; layer < 2; ++layer) ExpectLoaded(*pool, layer, copy);
+}
+
+class CudaLoadsWithoutMemory : public CudaLoads {
+ protected:
+  ~CudaLoadsWithoutMemory() override {
+    EXPECT_TRUE(emulation::TakeLaunchFailure().ok());
+    Limit(SIZE_MAX);
+  }
+  static void Limit(size_t bytes) { emulation::LimitDeviceMemory(bytes); }
+  Status TryLoad(KvPool& pool, int32_t layer, const Chunk& chunk) {
+    return backend_->LoadKv(pool, layer, chunk.planes(), chunk.blocks, nullptr);
+  }
+  void ExpectLacked(const Status& status) {
+    EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status.ToString();
+    EXPECT_TRUE(backend_->status().ok()) << backend_->status().ToString();
+  }
+};
+
+// Of one large layer there is room in the arena's first part, of two there is not.
+TEST_F(CudaLoadsWithoutMemory, ALoadFailsAloneAndWorksLater) {
+  const auto pool = Pool(2);
+  const Chunk small(20, 3, random_), large(6000, 20, random_);
+  Limit(emulation::DeviceBytesInUse());
+  ExpectLacked(TryLoad(*pool, 0, small));
+  Limit(SIZE_MAX);
+  Load(*pool, 0, small);
+  Limit(emulation::DeviceBytesInUse());
+  Load(*pool, 0, large);
+  ExpectLacked(TryLoad(*pool, 1, large));
+  ExpectLacked(TryLoad(*pool, 1, large));
+  Load(*pool, 1, small);
+  Limit(SIZE_MAX);
+  Load(*pool, 1, large);
+  for (int32_t layer = 0; layer < 2; ++layer) {
+    ExpectLoaded(*pool, layer, small);
+    ExpectLoaded(*pool, layer, large);
+  }
+}
+
+// A card may need memory for a kernel's first launch.
+TEST_F(CudaLoadsWithoutMemory, WhatCannotBeSentStaysGathered) {
+  const auto pool = Pool(2);
+  const Chunk first(20, 3, random_), last(20, 3, random_);
+  Load(*pool, 0, first);
+  emulation::FailNextLaunch(ResourceExhausted("CUDA: kernel: out of memory"));
+  ExpectLacked(TryLoad(*pool, 1, last));
+  ExpectLoaded(*pool, 0, first);
+  Load(*pool, 1, last);
+  ExpectLoaded(*pool, 1, last);
+}
+
+TEST_F(CudaLoadsWithoutMemory, AReadFailsAloneAndWorksLater) {
+  const auto pool = Pool(1);
+  const Chunk chunk(20, 3, random_);
+  Load(*pool, 0, chunk);
+  std::vector<float> k(chunk.k.size()), v(chunk.v.size());
+  Limit(emulation::DeviceBytesInUse());
+  ExpectLacked(backend_->ReadKv(*pool, 0, chunk.blocks, chunk.tokens, k.data(), v.data()));
+  Limit(SIZE_MAX);
+  ExpectLoaded(*pool, 0, chunk);
+}
+
+// A step without memory is none of a load's errors, nor the other way round.
+TEST_F(CudaLoadsWithoutMemory, AFailedStepLeavesLoadsAlone) {
+  const auto pool = Pool(1);
+  const Chunk chunk(20, 3, random_);
+  Tensor x(*backend_, 1, 4, {1, 2, 3, 4}), y(*backend_, 1, 4, {1, 1, 1, 1});
+  backend_->BeginStep();
+  emulation::FailNextLaunch(ResourceExhausted("CUDA: kernel: out of memory"));
+  backend_->Add(x.view(), y.view());
+  Load(*pool, 0, chunk);
+  ExpectLoaded(*pool, 0, chunk);
+  EXPECT_EQ(backend_->status().code(), StatusCode::kResourceExhausted);
+  backend_->EndStep();
+  backend_->BeginStep();
+  EXPECT_TRUE(backend_->status().ok());
+  backend_->EndStep();
 }
 
 // A chunk that was given up, of a pool that is gone.
