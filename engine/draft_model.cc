@@ -124,7 +124,8 @@ Status DraftModel::Step(const StepBatch& batch, std::span<Wish* const> wishes) {
   const auto begin = std::chrono::steady_clock::now();
   ForwardOptions options;
   draws_.clear();
-  for (size_t i = 0; i < wishes.size() && backend_->CanSample(); ++i) {
+  const bool draws = backend_->CanSample(model_->config.vocab);
+  for (size_t i = 0; draws && i < wishes.size(); ++i) {
     draws_.push_back({static_cast<int32_t>(i), {}});
   }
   options.draws = draws_;

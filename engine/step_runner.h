@@ -40,7 +40,7 @@ class StepRunner {
         backend_(backend),
         pool_(pool),
         blocks_(blocks),
-        draws_on_device_(draws_on_device && backend.CanSample()),
+        draws_on_device_(draws_on_device && backend.CanSample(model.config.vocab)),
         workspace_(backend) {}
 
   // Makes the plan's copies and computes its batch, tells `computed` (the scheduler advances), then

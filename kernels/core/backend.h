@@ -254,8 +254,12 @@ class Backend {
   // when the call returns, within a step when EndStep does; the caller clears it beforehand.
   virtual void Attention(const AttentionArgs& args) = 0;
 
-  // Whether Sample is there. Without it rows of logits are downloaded and drawn from on the host.
-  virtual bool CanSample() const { return false; }
+  // Whether Sample is there for rows of so many logits. Without it they are downloaded and drawn
+  // from on the host.
+  virtual bool CanSample(int64_t vocab) const {
+    (void)vocab;
+    return false;
+  }
   // tokens[i] (host memory, written when the call returns, within a step when EndStep does) = the
   // token that `draws[i]` takes from its row of logits [R][V], as TokenDrawer would; -1 if no token
   // can be drawn from that row.

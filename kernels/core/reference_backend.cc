@@ -142,7 +142,7 @@ class ReferenceBackend final : public Backend {
   }
   void Attention(const AttentionArgs& args) override { reference::Attention(args); }
 
-  bool CanSample() const override { return true; }
+  bool CanSample(int64_t) const override { return true; }
   void Sample(const TensorView& logits, std::span<const RowDraw> draws,
               std::span<int32_t> tokens) override {
     KVASIR_CHECK(draws.size() == tokens.size());

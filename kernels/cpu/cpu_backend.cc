@@ -150,7 +150,7 @@ class CpuBackend : public Backend {
   void Attention(const AttentionArgs& args) override {
     CpuAttention(*ops_.attention, *threads_, args);
   }
-  bool CanSample() const override { return true; }
+  bool CanSample(int64_t) const override { return true; }
   void Sample(const TensorView& logits, std::span<const RowDraw> draws,
               std::span<int32_t> tokens) override {
     CpuSample(*threads_, drawers_, logits, draws, tokens);

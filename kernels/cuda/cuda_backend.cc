@@ -327,10 +327,10 @@ class CudaBackend final : public Backend {
     });
   }
 
-  bool CanSample() const override { return true; }
+  bool CanSample(int64_t vocab) const override { return vocab <= cuda::kSampleMaxVocab; }
   void Sample(const TensorView& logits, std::span<const RowDraw> draws,
               std::span<int32_t> tokens) override {
-    KVASIR_CHECK(draws.size() == tokens.size() && logits.cols <= cuda::kSampleMaxVocab);
+    KVASIR_CHECK(draws.size() == tokens.size() && CanSample(logits.cols));
     for (const RowDraw& draw : draws) KVASIR_CHECK(draw.row >= 0 && draw.row < logits.rows);
     std::fill(tokens.begin(), tokens.end(), -1);
     if (draws.empty()) return;

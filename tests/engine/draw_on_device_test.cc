@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "engine/sampler.h"
 #include "kernels/core/reference_backend.h"
 #include "tests/engine/engine_harness.h"
+#include "tests/engine/wrapped_backend.h"
 
 namespace kvasir {
 namespace {
@@ -93,6 +95,25 @@ TEST(DrawOnDevice, OneWatchedRequestLeavesTheOthersOnTheDevice) {
   };
   ExpectSameAnswers(RunAll(*engine, std::move(requests), false), plain);
   EXPECT_EQ(calls, 12);
+}
+
+// Samples vocabularies of fewer tokens than the model's alone.
+class SmallSampler final : public test::WrappedBackend {
+ public:
+  using WrappedBackend::WrappedBackend;
+  bool CanSample(int64_t vocab) const override { return vocab < test::kTinyVocabulary; }
+};
+
+TEST(DrawOnDevice, AVocabularyThatIsTooLargeIsDrawnFromOnTheHost) {
+  const test::Loaded plain = test::LoadTiny(test::BestCpu(), {.layers = 2, .tied = false});
+  const test::Loaded loaded = {std::make_shared<SmallSampler>(plain.backend), plain.model};
+  EngineOptions options = test::ExactOptions();
+  options.draft_model = plain.model;  // guesses without the backend, too
+  options.draft_tokens = 2;
+  ASSERT_TRUE(options.draw_on_device);
+  const auto without = RunAll(*test::MakeEngine(loaded, options), MixedRequests(), false);
+  options.draw_on_device = false;
+  ExpectSameAnswers(without, RunAll(*test::MakeEngine(plain, options), MixedRequests(), false));
 }
 
 TEST(DrawOnDevice, ARowWithoutATokenIsSaid) {

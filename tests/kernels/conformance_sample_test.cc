@@ -99,7 +99,7 @@ class Explanation {
 
 class ConformanceSample : public Conformance {
  protected:
-  void SetUp() override { ASSERT_TRUE(backend_->CanSample()); }
+  void SetUp() override { ASSERT_TRUE(backend_->CanSample(200000)); }
   // Compares every draw; counts those that only rounding explains.
   void Expect(Tensor& logits, const std::vector<RowDraw>& draws) {
     const auto tokens = SampleRows(*backend_, logits, draws);

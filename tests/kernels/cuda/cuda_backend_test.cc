@@ -98,6 +98,14 @@ TEST(CudaBackend, ProductsOfManyRowsInBf16) {
   }
 }
 
+// Sums of a row's weights would overflow.
+TEST(CudaBackend, VocabulariesBeyondItsSumsAreNotSampled) {
+  const auto backend = Make(CudaCompute::kBf16);
+  EXPECT_TRUE(backend->CanSample(262144));
+  EXPECT_TRUE(backend->CanSample(int64_t{1} << 22));
+  EXPECT_FALSE(backend->CanSample((int64_t{1} << 22) + 1));
+}
+
 TEST(CudaWeights, PackingIsWideWhereItPadsLittle) {
   using cuda::LayoutFor;
   EXPECT_EQ(LayoutFor(DType::kQ4_0, 1, 4096).slices, 8);
