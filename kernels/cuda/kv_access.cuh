@@ -31,11 +31,13 @@ __device__ __forceinline__ PairPlace PlaceOf(const Turns& turns, int pair) {
   return {pair, pair + turns.half, true};
 }
 
-// (a, b) turned by `position`.
+// (a, b) turned by an angle, given as its cos and sin; and by `position`.
+__device__ __forceinline__ Vec2 Turned(const Vec2& angle, float a, float b) {
+  return {Fma(a, angle.x, -(b * angle.y)), Fma(a, angle.y, b * angle.x)};
+}
 __device__ __forceinline__ Vec2 Turned(const Turns& turns, int64_t position, int pair, float a,
                                        float b) {
-  const Vec2 t = turns.table[position * turns.half + pair];
-  return {Fma(a, t.x, -(b * t.y)), Fma(a, t.y, b * t.x)};
+  return Turned(turns.table[position * turns.half + pair], a, b);
 }
 
 // In a block's head of int8 values that are arranged: lane 4 * r + c of a warp takes 16 bytes of

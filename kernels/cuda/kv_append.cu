@@ -1,5 +1,6 @@
 #include "kernels/cuda/kv_append.cuh"
 #include "kernels/cuda/kv_int8.cuh"
+#include "kernels/cuda/kv_runs.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace kvasir::cuda {
@@ -15,7 +16,8 @@ struct AppendParams {
   Turns turns;
 };
 
-// A block a row, a thread a pair of values of K and of V.
+// A block a row, a thread kPairs pairs of values of K and of V.
+template <int kPairs>
 __global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
   LetNextBegin();
   AwaitEarlierKernels();
@@ -24,21 +26,25 @@ __global__ void __launch_bounds__(kThreads) AppendKernel(AppendParams p) {
   const int32_t slot = p.slots[row];
   if (slot == kNoSlot) return;
   const int64_t block = slot / kBlockTokens;
-  const int in_block = slot % kBlockTokens, pairs = g.head_dim / 2;
-  for (int i = static_cast<int>(threadIdx.x); i < g.kv_heads * pairs; i += kThreads) {
-    const int head = i / pairs;
-    const PairPlace place = PlaceOf(p.turns, i % pairs);
+  const int in_block = slot % kBlockTokens, runs = g.head_dim / 2 / kPairs;
+  for (int i = static_cast<int>(threadIdx.x); i < g.kv_heads * runs; i += kThreads) {
+    const int head = i / runs, pair = i % runs * kPairs;
+    const RunPlace place = RunPlaceOf<kPairs>(p.turns, pair);
     const Global<const float> k = p.k.data + (row * p.k.stride + int64_t{head} * g.head_dim);
     const Global<const float> v = p.v.data + (row * p.v.stride + int64_t{head} * g.head_dim);
-    Vec2 key = {k[place.first], k[place.second]};
-    if (place.turns) key = Turned(p.turns, p.positions[row], i % pairs, key.x, key.y);
-    const auto put = [&](bool value, int d, float x) {
-      StoreValue(p.layer, g, ValueIndex(g, block, value, head, in_block, d), x);
+    const auto put = [&](bool value, int d, const float(&x)[kPairs]) {
+      StoreRun(p.layer, g, ValueIndex(g, block, value, head, in_block, d), x);
     };
-    put(false, place.first, key.x);
-    put(false, place.second, key.y);
-    put(true, place.first, v[place.first]);
-    put(true, place.second, v[place.second]);
+    float first[kPairs], second[kPairs];
+    LoadFloats(k + place.first, first);
+    LoadFloats(k + place.second, second);
+    TurnRuns(p.turns, p.positions[row], pair, place, first, second);
+    put(false, place.first, first);
+    put(false, place.second, second);
+    LoadFloats(v + place.first, first);
+    LoadFloats(v + place.second, second);
+    put(true, place.first, first);
+    put(true, place.second, second);
   }
 }
 
@@ -78,7 +84,12 @@ Status AppendKv(Stream stream, const AppendArgs& args) {
   LaunchShape shape;
   shape.blocks_x = static_cast<unsigned>(args.k.rows);
   shape.threads = kThreads;
-  if (p.geometry.form != KvForm::kI8) return Launch(stream, shape, AppendKernel, p);
+  if (p.geometry.form != KvForm::kI8) {
+    if (!HaveRuns(p.geometry, p.turns) || !p.k.aligned || !p.v.aligned) {
+      return Launch(stream, shape, AppendKernel<1>, p);
+    }
+    return Launch(stream, shape, AppendKernel<kRunPairs>, p);
+  }
   shape.shared_bytes = sizeof(float) * static_cast<size_t>(kThreads / 32 * p.geometry.head_dim);
   return Launch(stream, shape, AppendInt8Kernel, p);
 }

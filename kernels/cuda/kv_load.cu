@@ -1,5 +1,6 @@
 #include "kernels/cuda/kv_int8.cuh"
 #include "kernels/cuda/kv_load.cuh"
+#include "kernels/cuda/kv_runs.cuh"
 
 namespace kvasir::cuda {
 namespace {
@@ -26,52 +27,72 @@ struct LoadParams {
   Turns turns;
 };
 
-// Value `index` of a plane; `group` = the entry of its scale or grid.
-template <DType kType>
-__device__ __forceinline__ float Stored(const StoredPlane& plane, int64_t index, int64_t group) {
+// Values of a plane from `index` on. `group` = the entry of their scale or grid: of each value's
+// the first, or that of all.
+template <DType kType, bool kEach, int kCount>
+__device__ __forceinline__ void LoadStored(const StoredPlane& plane, int64_t index, int64_t group,
+                                           float (&to)[kCount]) {
+  constexpr int kGroups = kEach ? kCount : 1;
   if constexpr (kType == DType::kF32) {
-    return plane.f32[index];
+    LoadFloats(plane.f32 + index, to);
   } else if constexpr (kType == DType::kF16) {
-    return HalfToFloat(plane.f16[index]);
+    LoadHalves(plane.f16 + index, to);
   } else if constexpr (kType == DType::kI8) {
-    return static_cast<float>(plane.i8[index]) * plane.scale[group];
+    float scale[kGroups];
+    LoadInt8(plane.i8 + index, to);
+    LoadFloats(plane.scale + group, scale);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[i] = to[i] * scale[i % kGroups];
   } else {
-    const int q = plane.i4[index / 2] >> (4 * static_cast<int>(index % 2)) & 15;
-    return Fma(static_cast<float>(q), HalfToFloat(plane.step[group]),
-               HalfToFloat(plane.low[group]));
+    float step[kGroups], low[kGroups];
+    LoadInt4(plane.i4, index, to);
+    LoadHalves(plane.step + group, step);
+    LoadHalves(plane.low + group, low);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[i] = Fma(to[i], step[i % kGroups], low[i % kGroups]);
   }
 }
-
-// A thread a pair of values of K and of V of one token's head.
 template <DType kType>
+__device__ __forceinline__ float Stored(const StoredPlane& plane, int64_t index, int64_t group) {
+  float value[1];
+  LoadStored<kType, false>(plane, index, group, value);
+  return value[0];
+}
+
+// A thread kPairs pairs of values of K and of V of one token's head.
+template <DType kType, int kPairs>
 __global__ void __launch_bounds__(kThreads) LoadKernel(LoadParams p) {
   LetNextBegin();
   AwaitEarlierKernels();
   const KvGeometry& g = p.geometry;
-  const int pairs = g.head_dim / 2;
+  const int runs = g.head_dim / 2 / kPairs;
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const int pair = static_cast<int>(index % pairs);
-  const int64_t row = index / pairs;  // token * G + head
+  const int pair = static_cast<int>(index % runs) * kPairs;
+  const int64_t row = index / runs;  // token * G + head
   const int head = static_cast<int>(row % g.kv_heads);
   const int token = static_cast<int>(row / g.kv_heads);
   if (token >= p.tokens) return;
   const int64_t block = p.blocks[token / kBlockTokens];
-  const PairPlace place = PlaceOf(p.turns, pair);
+  const RunPlace place = RunPlaceOf<kPairs>(p.turns, pair);
   // Keys share a scale along tokens, values along a head.
   const int64_t key_group =
       kType == DType::kI4 ? token / kInt4GroupTokens * g.kv_heads + head : head;
-  const auto key_at = [&](int d) {
-    return Stored<kType>(p.k, row * g.head_dim + d, key_group * g.head_dim + d);
+  const auto load_key = [&](int d, float(&to)[kPairs]) {
+    LoadStored<kType, true>(p.k, row * g.head_dim + d, key_group * g.head_dim + d, to);
   };
-  const auto put = [&](bool value, int d, float x) {
-    StoreValue(p.layer, g, ValueIndex(g, block, value, head, token % kBlockTokens, d), x);
+  const auto put = [&](bool value, int d, const float(&x)[kPairs]) {
+    StoreRun(p.layer, g, ValueIndex(g, block, value, head, token % kBlockTokens, d), x);
   };
-  Vec2 key = {key_at(place.first), key_at(place.second)};
-  if (place.turns) key = Turned(p.turns, token, pair, key.x, key.y);
-  put(false, place.first, key.x);
-  put(false, place.second, key.y);
-  put(true, place.first, Stored<kType>(p.v, row * g.head_dim + place.first, row));
-  put(true, place.second, Stored<kType>(p.v, row * g.head_dim + place.second, row));
+  float first[kPairs], second[kPairs];
+  load_key(place.first, first);
+  load_key(place.second, second);
+  TurnRuns(p.turns, token, pair, place, first, second);
+  put(false, place.first, first);
+  put(false, place.second, second);
+  LoadStored<kType, false>(p.v, row * g.head_dim + place.first, row, first);
+  LoadStored<kType, false>(p.v, row * g.head_dim + place.second, row, second);
+  put(true, place.first, first);
+  put(true, place.second, second);
 }
 
 // A warp one token's head, into an int8 pool. Stored int8 values have the pool's own scales: they
@@ -165,7 +186,9 @@ Status LaunchLoad(Stream stream, const LoadParams& p) {
   const KvGeometry& g = p.geometry;
   const int64_t rows = int64_t{p.tokens} * g.kv_heads;
   if (g.form != KvForm::kI8) {
-    return Launch(stream, ShapeFor(rows * (g.head_dim / 2)), LoadKernel<kType>, p);
+    const int64_t pairs = rows * (g.head_dim / 2);
+    if (!HaveRuns(g, p.turns)) return Launch(stream, ShapeFor(pairs), LoadKernel<kType, 1>, p);
+    return Launch(stream, ShapeFor(pairs / kRunPairs), LoadKernel<kType, kRunPairs>, p);
   }
   LaunchShape shape = ShapeFor(rows * 32);
   shape.shared_bytes = sizeof(float) * static_cast<size_t>(kThreads / 32 * g.head_dim);

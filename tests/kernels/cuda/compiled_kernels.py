@@ -21,6 +21,10 @@ WANTED = [
     ("GemvKernel", r"ld\.global\.L1::no_allocate\.v4", 8),
     ("NormKernel", r"ld\.global\S*\.v4", 1),
     ("ActivateKernel", r"ld\.global\S*\.v4", 1),
+    ("LoadKernel.*ELi8E", r"ld\.global\S*\.v4", 4),
+    ("LoadKernel.*ELi8E", r"st\.global\S*\.v4", 4),
+    ("AppendKernelILi8E", r"ld\.global\S*\.v4", 8),
+    ("AppendKernelILi8E", r"st\.global\S*\.v4", 4),
     ("RoundKernel", r"ld\.global\S*\.v4", 1),
 ]
 
