@@ -96,6 +96,10 @@ if wanted bench; then
 fi
 
 say "Done"
-[ ${#failed[@]} -eq 0 ] && { echo "All went well; $out/gpu.json has the figures"; exit 0; }
+if [ ${#failed[@]} -eq 0 ]; then
+  [ -s "$out/gpu.json" ] && echo "All went well; $out/gpu.json has the figures" ||
+    echo "All that could be run went well; there are no figures"
+  exit 0
+fi
 printf 'FAILED: %s\n' "${failed[@]}" >&2
 exit 1
