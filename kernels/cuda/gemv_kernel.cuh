@@ -104,23 +104,25 @@ struct GemvRows {
     }
   }
 
-  // All threads of the block.
+  // All threads of the block; one row of them all is soonest done by all.
+  template <int kRows>
   __device__ __forceinline__ void Norm(const RowNormParams& p) {
     normed = SharedAt<float>(kNormSharedBytes);
-    const bool wide = p.width > kWarpNormWidth;
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    for (int row = wide ? 0 : warp; row < count; row += wide ? 1 : kGemvWarps) {
-      const Global<const float> from = x.data + (first + row) * x.stride;
-      const auto keep = [&](int64_t quad, const Vec4& y) {
-        StoreShared(normed + (row * x.cols + 4 * quad), y);
-      };
-      if (wide) {
-        NormRow<true>(p, from, keep);
-      } else {
-        NormRow<false>(p, from, keep);
-      }
+    if (kRows == 1 || p.width > kWarpNormWidth) {
+      for (int row = 0; row < count; ++row) NormOne<true>(p, row);
+    } else {
+      const int warp = static_cast<int>(threadIdx.x) / 32;
+      for (int row = warp; row < count; row += kGemvWarps) NormOne<false>(p, row);
     }
     SyncBlock();
+  }
+
+ private:
+  template <bool kBlock>
+  __device__ __forceinline__ void NormOne(const RowNormParams& p, int row) const {
+    NormRow<kBlock>(p, x.data + (first + row) * x.stride, [&](int64_t quad, const Vec4& y) {
+      StoreShared(normed + (row * x.cols + 4 * quad), y);
+    });
   }
 };
 
@@ -234,7 +236,7 @@ __global__ void __launch_bounds__(kGemvThreads, LeastBlocks<kFormat, kSlices, kR
   rows.x = p.x;
   rows.first = int64_t{blockIdx.y} * kRows;
   rows.count = static_cast<int>(p.x.rows - rows.first < kRows ? p.x.rows - rows.first : kRows);
-  if constexpr (kKind != GemvKind::kPlain) rows.Norm(p.norm);
+  if constexpr (kKind != GemvKind::kPlain) rows.template Norm<kRows>(p.norm);
   for (int begin = 0;;) {
     warp.Add(rows, target.weight.chunks, begin);
     begin += Warp::kAhead;

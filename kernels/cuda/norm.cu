@@ -17,8 +17,7 @@ template <bool kBlock>
 __global__ void __launch_bounds__(kNormThreads) NormKernel(NormParams p) {
   LetNextBegin();
   AwaitEarlierKernels();
-  const int64_t group =
-      kBlock ? blockIdx.x : int64_t{blockIdx.x} * (kNormThreads / 32) + threadIdx.x / 32;
+  const int64_t group = kBlock ? blockIdx.x : int64_t{blockIdx.x} * kNormWarps + threadIdx.x / 32;
   if (group >= p.x.rows * p.groups) return;  // a whole warp; never a part of a block that sums
   const int64_t row = group / p.groups, begin = group % p.groups * p.norm.width;
   const Global<const float> x = p.x.data + (row * p.x.stride + begin);
@@ -32,8 +31,7 @@ template <bool kBlock>
 __global__ void __launch_bounds__(kNormThreads) RoundedNormKernel(NormParams p) {
   LetNextBegin();
   AwaitEarlierKernels();
-  const int64_t row =
-      kBlock ? blockIdx.x : int64_t{blockIdx.x} * (kNormThreads / 32) + threadIdx.x / 32;
+  const int64_t row = kBlock ? blockIdx.x : int64_t{blockIdx.x} * kNormWarps + threadIdx.x / 32;
   if (row >= p.x.rows) return;
   const Global<uint16_t> out = p.rounded + row * p.stride;
   NormRow<kBlock>(p.norm, p.x.data + row * p.x.stride,
@@ -70,8 +68,7 @@ Status LaunchNorm(Stream stream, const NormParams& p, void (*warps)(NormParams),
     shape.shared_bytes = kNormSharedBytes;
     return Launch(stream, shape, blocks, p);
   }
-  constexpr int kGroupsABlock = kNormThreads / 32;
-  shape.blocks_x = static_cast<unsigned>((groups + kGroupsABlock - 1) / kGroupsABlock);
+  shape.blocks_x = static_cast<unsigned>((groups + kNormWarps - 1) / kNormWarps);
   return Launch(stream, shape, warps, p);
 }
 

@@ -124,6 +124,7 @@ Status Products::NormedInBf16(const NormedRows& in, std::span<const GemvTarget> 
   for (const GemvTarget& target : targets) {
     if (target.layout->padded_inputs() != k) {
       k = target.layout->padded_inputs();
+      rounded = Scratch();  // given back before the next is taken
       KVASIR_ASSIGN_OR_RETURN(rounded, TakeBf16(in.x.rows, k));
       KVASIR_RETURN_IF_ERROR(NormToBf16(stream_, norm, rounded.As<uint16_t>(), k));
     }

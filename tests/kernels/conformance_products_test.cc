@@ -120,7 +120,8 @@ TEST_P(ConformanceProducts, OfFewNormedRowsAreThoseOfTheirParts) {
     NormKind kind;
     bool bias;
   };
-  const Case kCases[] = {{1, 40, NormKind::kRms, true},      {8, 1024, NormKind::kLayer, true},
+  const Case kCases[] = {{1, 40, NormKind::kRms, true},      {1, 600, NormKind::kLayer, true},
+                         {8, 1024, NormKind::kLayer, true},  {5, 600, NormKind::kRms, false},
                          {1, 1056, NormKind::kLayer, false}, {7, 1100, NormKind::kRms, false},
                          {2, 4096, NormKind::kRms, false},   {1, 4100, NormKind::kLayer, true},
                          {1, 8192, NormKind::kRms, false},   {1, 30, NormKind::kRms, false}};
