@@ -11,7 +11,7 @@ namespace kvasir::test {
 namespace {
 
 constexpr int32_t kMaxTokens = 512;
-constexpr int32_t kMaxDifferent = 2;  // of 20 greedy texts, each at a near tie
+constexpr int32_t kTextsADifference = 10;  // of so many one may part, at a near tie
 
 int32_t BestOf(const std::vector<float>& logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -101,7 +101,7 @@ void GoldenTest::Run() {
     CompareTop(prompts_[i], answers[i].first);
     if (!CompareGreedy(prompts_[i], answers[i].tokens)) ++different;
   }
-  EXPECT_LE(different, kMaxDifferent);
+  EXPECT_LE(different, static_cast<int32_t>(prompts_.size()) / kTextsADifference);
   RecordProperty("greedy_equal", static_cast<int>(prompts_.size()) - different);
   RecordProperty("worst_share_of_tolerance", std::to_string(worst_));
   std::printf("greedy texts equal: %d of %zu; worst logit error %.3f of the tolerance\n",
